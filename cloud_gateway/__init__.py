@@ -1,0 +1,1 @@
+"""The half of Longstop that runs in the cloud: serves escalations, keeps the fleet's records, ships models."""
