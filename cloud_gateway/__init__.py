@@ -1,1 +1,1 @@
-"""The half of Longstop that runs in the cloud: serves escalations, keeps the fleet's records, ships models."""
+"""The cloud half of Longstop: it serves escalations, keeps the fleet's records, ships models."""

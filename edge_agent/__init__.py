@@ -1,3 +1,3 @@
-"""The half of Longstop that runs on a device: answer here, escalate the hard cases, survive without a link."""
+"""The half of Longstop on a device: it answers here, escalates hard cases, lives without a link."""
 
 __version__ = "0.1.0"

@@ -1,1 +1,1 @@
-"""What a model is to Longstop: its package, its runtimes, and the rule that turns scores into a decision."""
+"""What a model is to Longstop: a package, its runtimes, the rule from scores to a decision."""
