@@ -1,1 +1,1 @@
-"""What device and cloud share and neither owns: the wire, the outbox, transports, trust, settings and the clock."""
+"""What device and cloud share and neither owns: the wire, the outbox, transports, trust, settings, clock."""

@@ -1,0 +1,1 @@
+"""One port (`base`), three ways to the gateway: memory (the twin), HTTP, MQTT."""

@@ -1,0 +1,207 @@
+"""Version 1 of the wire: records, what a device says, what the gateway says.
+
+Rules of this file:
+1. Frozen once released: fields are only ever appended, with a default; tags never change meaning.
+2. Every struct is a msgpack array whose first element is its tag. Unknown trailing fields are ignored.
+3. A *record* is one answered request or one revision. The outbox numbers it; numbers count records in
+   one series per (device, incarnation) and are never reused.
+4. A *batch* is the range `lo..hi` of such numbers, both ends included, with key (device, incarnation, lo).
+
+Times ending in `_ms` or `_us` are durations; `at` is seconds since 1970 by the sender's clock.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+
+class Answered(Struct, frozen=True, array_like=True, tag="answered"):
+    """One request answered on a device."""
+
+    request_id: str
+    client: str
+    task: str
+    version: str
+    digest: str
+    """First 12 hexadecimal digits of the package digest the worker had loaded."""
+    route: Literal["edge", "cloud"]
+    final: bool
+    """False for an answer given at the deadline while the cloud's was still owed."""
+    reason: str
+    label: str
+    confidence: float | None
+    """None where the model's output had no usable confidence (NaN, infinite, degenerate)."""
+    hard: bool
+    deadline_ms: int
+    prepare_us: int
+    run_us: int
+    wait_us: int
+    """Time spent waiting for the cloud."""
+    total_us: int
+    at: float
+
+
+class Revised(Struct, frozen=True, array_like=True, tag="revised"):
+    """The cloud's answer to a request that had been answered provisionally."""
+
+    request_id: str
+    client: str
+    task: str
+    label: str
+    confidence: float | None
+    version: str
+    """Package version the gateway answered with."""
+    at: float
+
+
+Record = Answered | Revised
+
+
+class Lost(Struct, frozen=True, array_like=True, tag="lost"):
+    """A range of record numbers whose content is gone, and why. Delivered like data."""
+
+    lo: int
+    hi: int
+    reason: str
+
+
+class Batch(Struct, frozen=True, array_like=True, tag="batch"):
+    """Records `lo..hi` of one device, packed (see `codec.pack_records`)."""
+
+    device: str
+    incarnation: str
+    boot: int
+    lo: int
+    hi: int
+    at: float
+    body: bytes
+
+
+class LossReport(Struct, frozen=True, array_like=True, tag="losses"):
+    """Ranges this device has lost since its last acknowledged report."""
+
+    device: str
+    incarnation: str
+    losses: tuple[Lost, ...]
+    at: float
+
+
+class Tensor(Struct, frozen=True, array_like=True):
+    """One raw input or output: Open Inference Protocol datatype name, shape without batch axis, bytes."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+class Escalation(Struct, frozen=True, array_like=True, tag="escalation"):
+    """A hard case on its way to the cloud model. Idempotent: repeat it under the same request id."""
+
+    device: str
+    request_id: str
+    task: str
+    version: str
+    timeout_ms: int
+    """How long the device will still make use of a live answer; 0 for one from the backlog."""
+    inputs: tuple[Tensor, ...]
+
+
+class TaskState(Struct, frozen=True, array_like=True):
+    """What one device runs for one task, as its worker has loaded it."""
+
+    task: str
+    version: str
+    digest: str
+    state: Literal["starting", "serving", "failed"]
+
+
+class Refusal(Struct, frozen=True, array_like=True):
+    """A package version this device would not install, and the reason in words."""
+
+    task: str
+    version: str
+    code: str
+    reason: str
+    at: float
+
+
+class Beat(Struct, frozen=True, array_like=True, tag="beat"):
+    """A device's heartbeat, and its greeting after a start or a reconnect."""
+
+    device: str
+    incarnation: str
+    boot: int
+    at: float
+    link: str
+    """Name of the transport in use: memory, http, mqtt."""
+    tasks: tuple[TaskState, ...]
+    refusals: tuple[Refusal, ...]
+    issued: int
+    pending: int
+    """Records waiting in the outbox."""
+    escalations_waiting: int
+    agent_version: str
+
+
+Up = Beat | Batch | LossReport | Escalation
+
+
+class Desired(Struct, frozen=True, array_like=True):
+    """The package version this device should run for a task."""
+
+    task: str
+    version: str
+
+
+class BeatReply(Struct, frozen=True, array_like=True, tag="beat_reply"):
+    """What the gateway wants of the device, and the gateway's clock."""
+
+    at: float
+    desired: tuple[Desired, ...]
+
+
+class BatchAck(Struct, frozen=True, array_like=True, tag="batch_ack"):
+    """Sent after the gateway's commit, never before. A dead letter is kept there and not sent again."""
+
+    incarnation: str
+    lo: int
+    hi: int
+    outcome: Literal["committed", "duplicate", "dead_letter"]
+    reason: str = ""
+
+
+class LossAck(Struct, frozen=True, array_like=True, tag="loss_ack"):
+    """The gateway has committed these losses."""
+
+    incarnation: str
+    losses: tuple[Lost, ...]
+
+
+class Escalated(Struct, frozen=True, array_like=True, tag="escalated"):
+    """The cloud model's answer to one escalation."""
+
+    request_id: str
+    task: str
+    label: str
+    confidence: float | None
+    version: str
+    run_us: int
+
+
+class Refused(Struct, frozen=True, array_like=True, tag="refused"):
+    """The gateway would not do it. `permanent` says that sending the same again is useless."""
+
+    code: str
+    message: str
+    permanent: bool
+    retry_after_s: float = 0.0
+
+
+class Notice(Struct, frozen=True, array_like=True, tag="notice"):
+    """Unasked word from the gateway where the transport can push: beat now, something is new."""
+
+    what: Literal["desired"]
+
+
+Down = BeatReply | BatchAck | LossAck | Escalated | Refused | Notice
