@@ -1,1 +1,1 @@
-"""What device and gateway say to each other: messages (`v1`), their bytes (`codec`), MQTT topics."""
+"""What device and gateway say to each other: messages (`v1`), their bytes (`codec`), topics."""

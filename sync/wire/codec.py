@@ -1,7 +1,8 @@
 """Messages to bytes and back, with every bound a receiver needs.
 
-A message is one version byte and a msgpack body. Records travel packed: a msgpack array of records,
-zstd level 3. Unpacking never produces more than `MAX_UNPACKED` bytes, whatever the frame claims.
+A message is one version byte and a msgpack body. Records travel packed: a msgpack array of
+records, zstd level 3. Unpacking never produces more than `MAX_UNPACKED` bytes, whatever the frame
+claims.
 """
 
 from collections.abc import Sequence
@@ -18,10 +19,10 @@ MAX_UNPACKED = 4 << 20
 MAX_RECORDS = 10_000
 
 _encoder = msgspec.msgpack.Encoder()
-_up = msgspec.msgpack.Decoder(v1.Up)
-_down = msgspec.msgpack.Decoder(v1.Down)
+_up: msgspec.msgpack.Decoder[v1.Up] = msgspec.msgpack.Decoder(v1.Up)
+_down: msgspec.msgpack.Decoder[v1.Down] = msgspec.msgpack.Decoder(v1.Down)
 _raw_records = msgspec.msgpack.Decoder(list[msgspec.Raw])
-_record = msgspec.msgpack.Decoder(v1.Record)
+_record: msgspec.msgpack.Decoder[v1.Record] = msgspec.msgpack.Decoder(v1.Record)
 _tag = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _text = msgspec.msgpack.Decoder(str)
 _UP_TAGS = frozenset({"beat", "batch", "losses", "escalation"})
@@ -67,7 +68,8 @@ def decode_record(data: bytes | msgspec.Raw) -> v1.Record:
 
 def pack_records(records: Sequence[v1.Record]) -> bytes:
     """The body of a batch."""
-    return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(_encoder.encode(list(records)))
+    packer = zstandard.ZstdCompressor(level=3, write_checksum=True)
+    return packer.compress(_encoder.encode(list(records)))
 
 
 def unpack_records(body: bytes) -> list[v1.Record]:
@@ -80,13 +82,16 @@ def unpack_records(body: bytes) -> list[v1.Record]:
         size = zstandard.frame_content_size(body)
         if size > MAX_UNPACKED:
             raise MessageTooLarge(
-                f"batch body unpacks to {size} bytes, over the limit of {MAX_UNPACKED}; send smaller batches"
+                f"batch body unpacks to {size} bytes, over the limit of {MAX_UNPACKED}; "
+                "send smaller batches"
             )
         plain = zstandard.ZstdDecompressor().decompress(
             body, max_output_size=MAX_UNPACKED, allow_extra_data=False
         )
     except zstandard.ZstdError as error:
-        raise MalformedMessage(f"batch body is not a whole zstd frame within bounds: {error}") from error
+        raise MalformedMessage(
+            f"batch body is not a whole zstd frame within bounds: {error}"
+        ) from error
     try:
         raw = _raw_records.decode(plain)
     except msgspec.DecodeError as error:
@@ -101,7 +106,9 @@ def _body(data: bytes) -> memoryview:
         raise MessageTooLarge(f"message of {len(data)} bytes is over the limit of {MAX_MESSAGE}")
     if not data or data[0] != VERSION:
         found = data[0] if data else "nothing"
-        raise UnknownTag(f"message version {found} is unknown here (expected {VERSION}); update this side")
+        raise UnknownTag(
+            f"message version {found} is unknown here (expected {VERSION}); update this side"
+        )
     return memoryview(data)[1:]
 
 

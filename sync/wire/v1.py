@@ -2,10 +2,12 @@
 
 Rules of this file:
 1. Frozen once released: fields are only ever appended, with a default; tags never change meaning.
-2. Every struct is a msgpack array whose first element is its tag. Unknown trailing fields are ignored.
-3. A *record* is one answered request or one revision. The outbox numbers it; numbers count records in
-   one series per (device, incarnation) and are never reused.
-4. A *batch* is the range `lo..hi` of such numbers, both ends included, with key (device, incarnation, lo).
+2. Every struct is a msgpack array whose first element is its tag. Unknown trailing fields are
+   ignored.
+3. A *record* is one answered request or one revision. The outbox numbers it; numbers count records
+   in one series per (device, incarnation) and are never reused.
+4. A *batch* is the range `lo..hi` of such numbers, both ends included; its key is (device,
+   incarnation, lo).
 
 Times ending in `_ms` or `_us` are durations; `at` is seconds since 1970 by the sender's clock.
 """
@@ -87,7 +89,7 @@ class LossReport(Struct, frozen=True, array_like=True, tag="losses"):
 
 
 class Tensor(Struct, frozen=True, array_like=True):
-    """One raw input or output: Open Inference Protocol datatype name, shape without batch axis, bytes."""
+    """One raw input or output: Open Inference Protocol datatype, shape without batch axis."""
 
     name: str
     datatype: str
@@ -96,7 +98,7 @@ class Tensor(Struct, frozen=True, array_like=True):
 
 
 class Escalation(Struct, frozen=True, array_like=True, tag="escalation"):
-    """A hard case on its way to the cloud model. Idempotent: repeat it under the same request id."""
+    """A hard case on its way to the cloud model. Repeating it under its id does no harm."""
 
     device: str
     request_id: str
@@ -162,7 +164,7 @@ class BeatReply(Struct, frozen=True, array_like=True, tag="beat_reply"):
 
 
 class BatchAck(Struct, frozen=True, array_like=True, tag="batch_ack"):
-    """Sent after the gateway's commit, never before. A dead letter is kept there and not sent again."""
+    """Sent after the gateway's commit, never before. A dead letter is kept, not sent again."""
 
     incarnation: str
     lo: int
