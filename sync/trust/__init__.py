@@ -1,0 +1,1 @@
+"""Whom to believe: signing keys and what they have signed."""
