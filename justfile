@@ -87,13 +87,18 @@ docs: setup
 setup:
     #!/bin/sh
     set -eu
-    inputs="requirements/dev.txt pyproject.toml edge_agent/pyproject.toml"
-    wanted=$(pwd; cat $inputs | cksum)
-    [ -x .venv/bin/python ] && [ "$(cat .venv/.made-from 2>/dev/null)" = "$wanted" ] && exit
-    echo "./just: installing $(grep -c == requirements/dev.txt) locked packages into .venv" >&2
+    locked=$(cksum <requirements/dev.txt)
+    wanted="$locked $(cat pyproject.toml edge_agent/pyproject.toml | cksum) $PWD"
+    is() { [ "$(cat ".venv/$1" 2>/dev/null)" = "$2" ]; }
+    [ -x .venv/bin/python ] && is .made-from "$wanted" && exit
     [ -x .venv/bin/python ] || requirements/uv venv --quiet --clear --python .tools/bin/python .venv
-    requirements/uv pip sync --quiet --require-hashes requirements/dev.txt
-    # Always after the sync, which removes what its file does not name.
+    if ! is .locked "$locked"; then
+        echo "./just: installing $(grep -c == requirements/dev.txt) locked packages into .venv" >&2
+        requirements/uv pip sync --quiet --require-hashes requirements/dev.txt
+        echo "$locked" >.venv/.locked
+    fi
+    # Always after a sync, which removes what its file does not name.
+    echo "./just: putting longstop and longstop-sdk into .venv, editable" >&2
     requirements/uv pip install --quiet --no-deps --no-build-isolation --offline -e . -e edge_agent
     echo "$wanted" >.venv/.made-from
 

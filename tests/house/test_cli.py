@@ -1,0 +1,57 @@
+"""Every program and every verb of it explains itself."""
+
+import importlib
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.house.tree import ROOT
+
+VERBS = re.compile(r"^usage: .*?\{([a-z0-9,-]+)\}", re.DOTALL)
+
+
+def programs() -> dict[str, str]:
+    """Console script to "module:function", for those whose module is there."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    return {
+        name: target
+        for name, target in scripts.items()
+        if (ROOT / target.split(":")[0].split(".")[0] / "cli.py").exists()
+    }
+
+
+def help_of(target: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    module, _, function = target.partition(":")
+    main = getattr(importlib.import_module(module), function)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [*words, "--help"])
+        with pytest.raises(SystemExit) as left:
+            main()
+    assert left.value.code == 0, words
+    return capsys.readouterr().out
+
+
+def each_help(
+    target: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> Iterator[tuple[list[str], str]]:
+    """The help of a program, of its verbs, and of theirs."""
+    text = help_of(target, words, capsys)
+    yield words, text
+    if verbs := VERBS.search(text):
+        for verb in verbs[1].split(","):
+            yield from each_help(target, [*words, verb], capsys)
+
+
+@pytest.mark.parametrize("name", sorted(programs()))
+def test_every_verb_has_help_that_says_what_it_does(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, text in each_help(programs()[name], [name], capsys):
+        said = " ".join(words)
+        assert text.startswith(f"usage: {said}"), said
+        blocks = [block for block in text.split("\n\n")[1:] if block.strip()]
+        assert blocks, said
+        assert not blocks[0].startswith(("positional", "options")), f"{said} lacks a description"
