@@ -1,0 +1,118 @@
+"""The elements of one tensor: their size, and their bytes as JSON and back.
+
+Bytes are row-major and little-endian. An element of BYTES is a 4-byte length and as many bytes; in
+JSON it is a string. No numpy: a supervisor reads these too.
+"""
+
+import math
+import struct
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from sync.errors import MalformedMessage
+from sync.wire.v1 import Tensor
+
+ELEMENT_BYTES = {
+    "BOOL": 1,
+    "UINT8": 1,
+    "INT8": 1,
+    "UINT16": 2,
+    "INT16": 2,
+    "UINT32": 4,
+    "INT32": 4,
+    "UINT64": 8,
+    "INT64": 8,
+    "FP16": 2,
+    "FP32": 4,
+    "FP64": 8,
+}
+"""Every datatype but BYTES, whose elements have no fixed size."""
+
+_STRUCT_CODE = dict(zip(ELEMENT_BYTES, "?BbHhIiQqefd", strict=True))
+_encoder = msgspec.json.Encoder()
+_any_list = msgspec.json.Decoder(list[object])
+_lists = {
+    "BOOL": msgspec.json.Decoder(list[bool]),
+    "BYTES": msgspec.json.Decoder(list[str]),
+    **{name: msgspec.json.Decoder(list[float]) for name in ("FP16", "FP32", "FP64")},
+}
+_whole_numbers = msgspec.json.Decoder(list[int])
+
+
+def pack_text(elements: Sequence[str]) -> bytes:
+    """The bytes of a BYTES tensor that holds these texts."""
+    return b"".join(
+        struct.pack("<I", len(one)) + one for one in (element.encode() for element in elements)
+    )
+
+
+def unpack_bytes(data: bytes) -> Iterator[bytes]:
+    """The elements of a BYTES tensor. Raises `MalformedMessage`."""
+    at = 0
+    while at < len(data):
+        if len(data) - at < 4:
+            raise MalformedMessage("a BYTES tensor ends inside a length")
+        (size,) = struct.unpack_from("<I", data, at)
+        at += 4 + size
+        if at > len(data):
+            raise MalformedMessage(f"a BYTES tensor ends inside an element of {size} bytes")
+        yield data[at - size : at]
+
+
+def to_json(tensor: Tensor) -> bytes:
+    """The elements as a flat JSON array. Raises `MalformedMessage` for what JSON cannot say."""
+    if tensor.datatype == "BYTES":
+        try:
+            texts = [element.decode() for element in unpack_bytes(tensor.data)]
+        except UnicodeDecodeError as error:
+            raise MalformedMessage(
+                f"tensor {tensor.name!r} holds bytes that are no text; send it in binary form"
+            ) from error
+        return _encoder.encode(texts)
+    count = len(tensor.data) // ELEMENT_BYTES[tensor.datatype]
+    values = struct.unpack(f"<{count}{_STRUCT_CODE[tensor.datatype]}", tensor.data)
+    if tensor.datatype.startswith("FP") and not all(map(math.isfinite, values)):
+        raise MalformedMessage(
+            f"tensor {tensor.name!r} holds NaN or infinity, which JSON cannot say; "
+            "ask for it in binary form"
+        )
+    return _encoder.encode(values)
+
+
+def from_json(datatype: str, shape: Sequence[int], data: bytes, count: int) -> bytes:
+    """The bytes of `count` elements in JSON, flat or nested. Raises `MalformedMessage`.
+
+    Nested data must have the very shape that is claimed.
+    """
+    decoder = _lists.get(datatype, _whole_numbers)
+    try:
+        try:
+            values = decoder.decode(data)
+        except msgspec.ValidationError:
+            nested = _any_list.decode(data)
+            if not nested or not isinstance(nested[0], list):
+                raise
+            flat: list[object] = []
+            _flatten(nested, shape, flat)
+            values = decoder.decode(_encoder.encode(flat))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedMessage(f"data is not {datatype}: {error}") from error
+    if len(values) != count:
+        raise MalformedMessage(f"data holds {len(values)} elements")
+    if datatype == "BYTES":
+        return pack_text(values)
+    try:
+        return struct.pack(f"<{count}{_STRUCT_CODE[datatype]}", *values)
+    except (struct.error, OverflowError) as error:
+        raise MalformedMessage(f"a value does not fit {datatype}: {error}") from error
+
+
+def _flatten(values: object, shape: Sequence[int], into: list[object]) -> None:
+    if not shape:
+        into.append(values)
+        return
+    if not isinstance(values, list) or len(values) != shape[0]:
+        raise MalformedMessage("the nesting of the data does not follow the shape")
+    for value in values:
+        _flatten(value, shape[1:], into)
