@@ -69,7 +69,7 @@ class MqttMeter:
 
 
 def _mqtt_head(data: bytes) -> tuple[int, bytes] | None:
-    """Length of the whole packet, and its topic if it is a PUBLISH; None while bytes are missing."""
+    """Length of the whole packet and the topic of a PUBLISH; None while bytes are missing."""
     remaining, shift, position = 0, 0, 1
     while True:
         if position >= len(data):
