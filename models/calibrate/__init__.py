@@ -1,1 +1,1 @@
-"""From logits to a decision: `scores` gives a confidence, `decide` judges it, `fit` sets the threshold."""
+"""From logits to a decision: `scores` rates, `decide` judges, `fit` sets the threshold."""

@@ -9,7 +9,7 @@ of calibrations. The threshold comes from the exact binomial rule:
    is a p-value for "the risk exceeds eps".
 3. The walk stops at the first p-value above delta; the last threshold before it is returned.
 4. A sample without a score (NaN) is never answered locally, so it harms at no threshold.
-5. With fewer than `feasible_n` samples nothing can be certified: the threshold is None, all is hard.
+5. With fewer than `feasible_n` samples nothing can be certified: threshold None, all is hard.
 
 The promise holds only if training data, tune data (which give the temperature) and calibration data
 (which give the threshold) share no sample.
