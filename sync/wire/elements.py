@@ -7,6 +7,7 @@ JSON it is a string. No numpy: a supervisor reads these too.
 import math
 import struct
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -32,12 +33,11 @@ ELEMENT_BYTES = {
 _STRUCT_CODE = dict(zip(ELEMENT_BYTES, "?BbHhIiQqefd", strict=True))
 _encoder = msgspec.json.Encoder()
 _any_list = msgspec.json.Decoder(list[object])
-_lists = {
-    "BOOL": msgspec.json.Decoder(list[bool]),
-    "BYTES": msgspec.json.Decoder(list[str]),
-    **{name: msgspec.json.Decoder(list[float]) for name in ("FP16", "FP32", "FP64")},
-}
+_texts = msgspec.json.Decoder(list[str])
+_truths = msgspec.json.Decoder(list[bool])
+_numbers = msgspec.json.Decoder(list[float])
 _whole_numbers = msgspec.json.Decoder(list[int])
+T = TypeVar("T")
 
 
 def pack_text(elements: Sequence[str]) -> bytes:
@@ -85,7 +85,27 @@ def from_json(datatype: str, shape: Sequence[int], data: bytes, count: int) -> b
 
     Nested data must have the very shape that is claimed.
     """
-    decoder = _lists.get(datatype, _whole_numbers)
+    values: Sequence[float]
+    match datatype:
+        case "BYTES":
+            return pack_text(_read(_texts, data, shape, count))
+        case "BOOL":
+            truths = _read(_truths, data, shape, count)
+            values = truths
+        case "FP16" | "FP32" | "FP64":
+            values = _read(_numbers, data, shape, count)
+        case _:
+            whole = _read(_whole_numbers, data, shape, count)
+            values = whole
+    try:
+        return struct.pack(f"<{count}{_STRUCT_CODE[datatype]}", *values)
+    except (struct.error, OverflowError) as error:
+        raise MalformedMessage(f"a value does not fit {datatype}: {error}") from error
+
+
+def _read(
+    decoder: msgspec.json.Decoder[list[T]], data: bytes, shape: Sequence[int], count: int
+) -> list[T]:
     try:
         try:
             values = decoder.decode(data)
@@ -97,15 +117,10 @@ def from_json(datatype: str, shape: Sequence[int], data: bytes, count: int) -> b
             _flatten(nested, shape, flat)
             values = decoder.decode(_encoder.encode(flat))
     except (msgspec.DecodeError, RecursionError) as error:
-        raise MalformedMessage(f"data is not {datatype}: {error}") from error
+        raise MalformedMessage(f"data is not of the tensor's type: {error}") from error
     if len(values) != count:
         raise MalformedMessage(f"data holds {len(values)} elements")
-    if datatype == "BYTES":
-        return pack_text(values)
-    try:
-        return struct.pack(f"<{count}{_STRUCT_CODE[datatype]}", *values)
-    except (struct.error, OverflowError) as error:
-        raise MalformedMessage(f"a value does not fit {datatype}: {error}") from error
+    return values
 
 
 def _flatten(values: object, shape: Sequence[int], into: list[object]) -> None:

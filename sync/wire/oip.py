@@ -219,7 +219,7 @@ def _from_json(header: _TensorHeader, count: int) -> bytes:
         return from_json(header.datatype, header.shape, bytes(header.data), count)
     except MalformedMessage as error:
         raise MalformedMessage(
-            f"tensor {header.name!r} of shape {list(header.shape)}: {error}"
+            f"tensor {header.name!r} ({header.datatype}, shape {list(header.shape)}): {error}"
         ) from error
 
 
