@@ -1,0 +1,172 @@
+"""Errors of the gateway.
+
+GatewayError
+|-- AuthError
+|   |-- Unauthorised          no token, or one nobody gave out
+|   |-- TokenRevoked          the device was removed
+|   |-- Forbidden             a good token for something else
+|   `-- WrongDevice           a device speaking in another's name
+|-- RequestError
+|   |-- BadRequest            a body or a parameter that does not say what it should
+|   |-- BodyTooLarge          over the limit; refused before it is read whole
+|   |-- NotFound
+|   |   |-- UnknownTask
+|   |   |-- UnknownRelease
+|   |   `-- UnknownDevice
+|   |-- Conflict
+|   |   |-- DeviceExists
+|   |   |-- VersionExists     the same version with other content
+|   |   |-- BlobMissing       a release before its archives
+|   |   `-- NoPublisherKey    nothing to check a signature against
+|   |-- BadDeviceName
+|   |-- BlobMismatch          what came does not have the name it was sent under
+|   `-- BadRange
+|-- BusyError                 try again later; the message says when
+|   |-- StorageUnavailable    the database cannot be written now (full, read-only, damaged)
+|   |-- Overloaded            more waiting than can be answered in time
+|   `-- ModelUnavailable      the task has a release, and its cloud model does not load
+`-- StartError
+    |-- DataInUse             another gateway holds this data folder
+    |-- PortTaken
+    |-- BrokerFailed          the broker does not start
+    `-- GatewayUnreachable    an admin command found no gateway
+
+Every class carries a stable `code` and the HTTP `status` it has on the wire; messages say what
+happened, to what, and what to do next.
+"""
+
+
+class GatewayError(Exception):
+    """Base of everything the gateway raises on purpose."""
+
+    code = "gateway_error"
+    status = 500
+    retry_after_s = 0.0
+
+
+class AuthError(GatewayError):
+    code = "auth_error"
+    status = 401
+
+
+class Unauthorised(AuthError):
+    code = "unauthorised"
+
+
+class TokenRevoked(AuthError):
+    code = "token_revoked"
+
+
+class Forbidden(AuthError):
+    code = "forbidden"
+    status = 403
+
+
+class WrongDevice(AuthError):
+    code = "wrong_device"
+    status = 403
+
+
+class RequestError(GatewayError):
+    code = "request_error"
+    status = 400
+
+
+class BadRequest(RequestError):
+    code = "bad_request"
+
+
+class BodyTooLarge(RequestError):
+    code = "body_too_large"
+    status = 413
+
+
+class NotFound(RequestError):
+    code = "not_found"
+    status = 404
+
+
+class UnknownTask(NotFound):
+    code = "unknown_task"
+
+
+class UnknownRelease(NotFound):
+    code = "unknown_release"
+
+
+class UnknownDevice(NotFound):
+    code = "unknown_device"
+
+
+class Conflict(RequestError):
+    code = "conflict"
+    status = 409
+
+
+class DeviceExists(Conflict):
+    code = "device_exists"
+
+
+class VersionExists(Conflict):
+    code = "version_exists"
+
+
+class BlobMissing(Conflict):
+    code = "blob_missing"
+
+
+class NoPublisherKey(Conflict):
+    code = "no_publisher_key"
+
+
+class BadDeviceName(RequestError):
+    code = "bad_device_name"
+
+
+class BlobMismatch(RequestError):
+    code = "blob_mismatch"
+
+
+class BadRange(RequestError):
+    code = "bad_range"
+    status = 416
+
+
+class BusyError(GatewayError):
+    code = "busy"
+    status = 503
+    retry_after_s = 1.0
+
+
+class StorageUnavailable(BusyError):
+    code = "storage_unavailable"
+    retry_after_s = 5.0
+
+
+class Overloaded(BusyError):
+    code = "overloaded"
+
+
+class ModelUnavailable(BusyError):
+    code = "model_unavailable"
+    retry_after_s = 5.0
+
+
+class StartError(GatewayError):
+    code = "start_error"
+
+
+class DataInUse(StartError):
+    code = "data_in_use"
+
+
+class PortTaken(StartError):
+    code = "port_taken"
+
+
+class BrokerFailed(StartError):
+    code = "broker_failed"
+
+
+class GatewayUnreachable(StartError):
+    code = "gateway_unreachable"
