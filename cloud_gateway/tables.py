@@ -3,7 +3,7 @@
 Rules of this file:
 1. Every table carries a tenant, "default" until there are several.
 2. Times are seconds since 1970. `at` is the sender's clock; `heard_at` and `received_at` are ours.
-3. Counts in `minute` and `fleet_minute` only ever grow, in the transaction that takes a batch in.
+3. Counts in the `*_answers` tables only ever grow, in the transaction that takes a batch in.
 4. A change here goes with a migration; a test compares the two.
 """
 
@@ -23,6 +23,10 @@ from sqlalchemy import (
 LATENCY_BUCKETS = 24
 """Columns `l00`..`l23`: how many answers took up to each bound of `telemetry.rollup.BOUNDS_US`."""
 
+DEVICE_STEP_S = 60
+FLEET_STEP_S = 10
+"""Width of a bucket of `device_answers` and of `fleet_answers`; `start` is a multiple of it."""
+
 EVERY_DEVICE = "*"
 """Stands in `desired.device` for every device that has no row of its own for the task."""
 
@@ -37,20 +41,16 @@ def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default="0")
 
 
-def _counts() -> tuple[Column[int], ...]:
-    """What is counted per minute; `answered` is edge + cloud + provisional."""
-    named = (
-        "answered",
-        "edge",
-        "cloud",
-        "provisional",
-        "hard",
-        "revised",
-        "latency_sum_us",
-        "latency_max_us",
-    )
-    return tuple(
-        _count(name) for name in (*named, *(f"l{bucket:02}" for bucket in range(LATENCY_BUCKETS)))
+def _answers() -> tuple[Column[str] | Column[int], ...]:
+    """Counts of one bucket. A route is edge, cloud or provisional (an edge answer given while the
+    cloud's was owed); the fourth, revised, counts late cloud answers and has no latency."""
+    return (
+        Column("task", Text, primary_key=True),
+        Column("route", Text, primary_key=True),
+        # Seconds since 1970 by the record's own clock.
+        Column("start", BigInteger, primary_key=True, autoincrement=False),
+        *(_count(name) for name in ("n", "hard", "latency_sum_us", "latency_max_us")),
+        *(_count(f"l{bucket:02}") for bucket in range(LATENCY_BUCKETS)),
     )
 
 
@@ -158,7 +158,7 @@ batch = Table(
     Column("at", Float, nullable=False),
     Column("received_at", Float, nullable=False),
     Column("sha256", LargeBinary, nullable=False),
-    # False: kept in dead_letter and not counted in `minute`.
+    # False: kept in dead_letter and counted in no `*_answers`.
     Column("counted", Boolean, nullable=False),
     # Packed records as they came; retention may clear it, the range stays for ever.
     Column("body", LargeBinary),
@@ -196,37 +196,33 @@ dead_letter = Table(
     UniqueConstraint("tenant", "device", "sha256"),
 )
 
-# One row per device, task and minute since 1970 of the record's own clock.
-minute = Table(
-    "minute",
+# Answers of each device, by the minute.
+device_answers = Table(
+    "device_answers",
+    metadata,
+    _tenant(),
+    Column("device", Text, primary_key=True),
+    *_answers(),
+    sqlite_with_rowid=False,
+)
+
+# The same over all devices and finer, so that a chart of the fleet reads few rows.
+fleet_answers = Table(
+    "fleet_answers",
+    metadata,
+    _tenant(),
+    *_answers(),
+    sqlite_with_rowid=False,
+)
+
+# Escalations as the gateway saw them, by the minute of the gateway's clock.
+device_escalations = Table(
+    "device_escalations",
     metadata,
     _tenant(),
     Column("device", Text, primary_key=True),
     Column("task", Text, primary_key=True),
-    Column("minute", BigInteger, primary_key=True, autoincrement=False),
-    *_counts(),
-    sqlite_with_rowid=False,
-)
-
-# The same over all devices, so that a chart of the fleet reads one row per minute.
-fleet_minute = Table(
-    "fleet_minute",
-    metadata,
-    _tenant(),
-    Column("task", Text, primary_key=True),
-    Column("minute", BigInteger, primary_key=True, autoincrement=False),
-    *_counts(),
-    sqlite_with_rowid=False,
-)
-
-# Escalations as the gateway saw them, by the gateway's clock.
-escalation_minute = Table(
-    "escalation_minute",
-    metadata,
-    _tenant(),
-    Column("device", Text, primary_key=True),
-    Column("task", Text, primary_key=True),
-    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
     _count("answered"),
     _count("refused"),
     _count("run_us"),

@@ -106,32 +106,28 @@ def upgrade() -> None:
         *_bytes("sha256", "message"),
         sa.UniqueConstraint("tenant", "device", "sha256"),
     )
-    counted = (
-        *("answered", "edge", "cloud", "provisional", "hard", "revised"),
-        *("latency_sum_us", "latency_max_us"),
-        *(f"l{bucket:02}" for bucket in range(24)),
-    )
+    latencies = [f"l{bucket:02}" for bucket in range(24)]
     op.create_table(
-        "minute",
-        *_texts("tenant", "device", "task"),
-        *_numbers("minute"),
-        *_counts(*counted),
-        sa.PrimaryKeyConstraint("tenant", "device", "task", "minute"),
+        "device_answers",
+        *_texts("tenant", "device", "task", "route"),
+        *_numbers("start"),
+        *_counts("n", "hard", "latency_sum_us", "latency_max_us", *latencies),
+        sa.PrimaryKeyConstraint("tenant", "device", "task", "route", "start"),
         sqlite_with_rowid=False,
     )
     op.create_table(
-        "fleet_minute",
-        *_texts("tenant", "task"),
-        *_numbers("minute"),
-        *_counts(*counted),
-        sa.PrimaryKeyConstraint("tenant", "task", "minute"),
+        "fleet_answers",
+        *_texts("tenant", "task", "route"),
+        *_numbers("start"),
+        *_counts("n", "hard", "latency_sum_us", "latency_max_us", *latencies),
+        sa.PrimaryKeyConstraint("tenant", "task", "route", "start"),
         sqlite_with_rowid=False,
     )
     op.create_table(
-        "escalation_minute",
+        "device_escalations",
         *_texts("tenant", "device", "task"),
-        *_numbers("minute"),
+        *_numbers("start"),
         *_counts("answered", "refused", "run_us"),
-        sa.PrimaryKeyConstraint("tenant", "device", "task", "minute"),
+        sa.PrimaryKeyConstraint("tenant", "device", "task", "start"),
         sqlite_with_rowid=False,
     )
