@@ -18,11 +18,11 @@ default:
 
 # See it work: a device, a gateway and a bad link between them, on this machine
 demo *ARGS: setup (system "mosquitto")
-    {{python}} -m sim.demo "$@"
+    @{{python}} -m sim.demo "$@"
 
 # Run the tests; ARGS go to pytest, as in: ./just test tests/cores -x
 test *ARGS: setup system
-    {{python}} -m pytest "$@"
+    @{{python}} -m pytest "$@"
 
 # All that CI runs: lint, arrows, test
 check: lint arrows test
