@@ -1,0 +1,90 @@
+"""What a scenario file says: how many devices, what they are asked, and how bad their links are."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+Share = Annotated[float, Meta(ge=0, lt=1)]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class ScenarioError(Exception):
+    """The scenario cannot be read; the message names the key."""
+
+    code = "bad_scenario"
+
+
+class Weather(Struct, frozen=True, forbid_unknown_fields=True):
+    """One device's link. Outages come and go at random with these mean lengths."""
+
+    up_s: Positive
+    down_s: Annotated[float, Meta(ge=0)]
+    """0 for a link that never goes down."""
+    delay_ms: Positive
+    """Median delay one way."""
+    jitter: Share
+    """Delays spread log-uniformly over delay / (1 - jitter) and delay * (1 - jitter)."""
+    loss: Share
+    """Share of messages swallowed, each way."""
+    duplicate: Share
+    """Share of messages the gateway gets a second time, later."""
+
+
+class Traffic(Struct, frozen=True, forbid_unknown_fields=True):
+    """What applications ask."""
+
+    every_s: Positive
+    """Mean time between two requests of one device; arrivals are a Poisson process."""
+    deadline_ms: Annotated[int, Meta(gt=0)]
+
+
+class Tuning(Struct, frozen=True, forbid_unknown_fields=True):
+    """The agent's own settings that a long run wants otherwise than a demo."""
+
+    beat_s: Positive
+    linger_ms: Annotated[int, Meta(ge=0)]
+
+
+class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole run on virtual time."""
+
+    name: str
+    says: str
+    devices: Annotated[int, Meta(ge=1, le=10_000)]
+    hours: Positive
+    settle_s: Positive
+    """Virtual time after the last request, links up, before the final count."""
+    check_every_s: Positive
+    """How often the invariants are checked on the way."""
+    weather: Weather
+    traffic: Traffic
+    agent: Tuning
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the scenarios that come with Longstop."""
+    folder = resources.files("sim") / "scenarios"
+    return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if _is_toml(p.name)))
+
+
+def load(name: str) -> Scenario:
+    """A shipped scenario by name, or one's own by path. Raises `ScenarioError`."""
+    if name in shipped():
+        text = (resources.files("sim") / "scenarios" / f"{name}.toml").read_text()
+    elif Path(name).is_file():
+        text = Path(name).read_text()
+    else:
+        raise ScenarioError(
+            f"no scenario {name!r}; shipped are {', '.join(shipped())}, or give the path of a file"
+        )
+    try:
+        return msgspec.toml.decode(text, type=Scenario)
+    except msgspec.DecodeError as error:
+        raise ScenarioError(f"scenario {name!r}: {error}") from error
+
+
+def _is_toml(name: str) -> bool:
+    return name.endswith(".toml")
