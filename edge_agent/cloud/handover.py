@@ -1,0 +1,178 @@
+"""What worker and supervisor say to each other over their private socket pair.
+
+Frames are those of the local API (`edge_agent.sdk.wire`): JSON meta here, raw tensor bytes as body.
+Records do not travel here but through a pipe, each preceded by its length in two bytes.
+
+1. A worker says `Ready` once it serves, or `Failed` and ends with exit code 3.
+2. `Escalate` is answered by `Answer` or `NoAnswer` with the same id, or never; the worker has
+   answered its own caller by then. The body is the inputs' bytes, one after the other.
+3. A provisional record may overtake its own `Escalate`: they take different ways.
+4. After `Retire` a worker finishes what it has, says `Drained` and ends with exit code 0.
+5. When the socket closes, the other side is gone: a worker ends at once with exit code 4.
+"""
+
+import struct
+
+import msgspec
+from msgspec import Struct
+
+from edge_agent.errors import BadOrder
+from edge_agent.sdk import wire
+from sync.errors import MalformedMessage
+from sync.wire import codec, v1
+
+RECORD_LENGTH = struct.Struct("<H")
+MAX_RECORD = 4096
+"""With its length: the largest write to a pipe that is never torn (PIPE_BUF)."""
+
+
+class WorkerOrder(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a worker is started: the JSON in its environment variable LONGSTOP_WORKER."""
+
+    VARIABLE = "LONGSTOP_WORKER"
+
+    listen_fd: int
+    control_fd: int
+    record_fd: int
+    package: str
+    task: str
+    digest: str
+    device: str
+    directory: str | None = None
+    """A folder to watch for inputs, beside what programs ask through the socket."""
+
+
+class TensorHead(Struct, frozen=True):
+    """One input without its bytes; datatype as the Open Inference Protocol names it."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class Ready(Struct, frozen=True, tag_field="op", tag="ready"):
+    """Warmed up, golden outputs right, serving."""
+
+    task: str
+    version: str
+    digest: str
+    pid: int
+
+
+class Failed(Struct, frozen=True, tag_field="op", tag="failed"):
+    """This package does not run here."""
+
+    code: str
+    message: str
+
+
+class Escalate(Struct, frozen=True, tag_field="op", tag="escalate"):
+    """A hard case. `timeout_ms`: how long the worker can make use of a live answer."""
+
+    id: str
+    client: str
+    task: str
+    version: str
+    timeout_ms: int
+    inputs: tuple[TensorHead, ...]
+
+
+class Missed(Struct, frozen=True, tag_field="op", tag="missed"):
+    """Records that did not fit into the pipe and are gone."""
+
+    count: int
+
+
+class Drained(Struct, frozen=True, tag_field="op", tag="drained"):
+    """Nothing is left to answer."""
+
+
+class Answer(Struct, frozen=True, tag_field="op", tag="answer"):
+    """The cloud's answer."""
+
+    id: str
+    label: str
+    confidence: float | None
+    version: str
+
+
+class NoAnswer(Struct, frozen=True, tag_field="op", tag="no_answer"):
+    """There will be no live answer, and why: link_down, refused, overloaded."""
+
+    id: str
+    reason: str
+
+
+class Retire(Struct, frozen=True, tag_field="op", tag="retire"):
+    """Stop accepting, finish, end."""
+
+
+FromWorker = Ready | Failed | Escalate | Missed | Drained
+ToWorker = Answer | NoAnswer | Retire
+
+_encoder = msgspec.json.Encoder()
+_from_worker = msgspec.json.Decoder(FromWorker)
+_to_worker = msgspec.json.Decoder(ToWorker)
+
+
+def read_order(text: str) -> WorkerOrder:
+    """The order in an environment variable. Raises `BadOrder`."""
+    try:
+        return msgspec.json.decode(text, type=WorkerOrder)
+    except msgspec.DecodeError as error:
+        raise BadOrder(
+            f"{WorkerOrder.VARIABLE} does not say what a worker needs: {error};"
+            " workers are started by the supervisor (longstop-agent run)"
+        ) from error
+
+
+def write_order(order: WorkerOrder) -> str:
+    """The text for the environment variable."""
+    return _encoder.encode(order).decode()
+
+
+def frame(message: FromWorker | ToWorker, body: bytes | bytearray | memoryview = b"") -> bytes:
+    """The whole frame of a message."""
+    return wire.head(_encoder.encode(message), len(body)) + body
+
+
+def read_from_worker(meta: bytes) -> FromWorker:
+    """What a worker said. Raises `MalformedMessage`."""
+    try:
+        said: FromWorker = _from_worker.decode(meta)
+    except msgspec.DecodeError as error:
+        raise MalformedMessage(f"not a message of a worker: {error}") from error
+    return said
+
+
+def read_to_worker(meta: bytes) -> ToWorker:
+    """What the supervisor said. Raises `MalformedMessage`."""
+    try:
+        said: ToWorker = _to_worker.decode(meta)
+    except msgspec.DecodeError as error:
+        raise MalformedMessage(f"not a message of a supervisor: {error}") from error
+    return said
+
+
+def escalation_of(said: Escalate, body: bytes | bytearray, device: str) -> v1.Escalation:
+    """The escalation as the wire to the gateway has it. Raises `MalformedMessage`."""
+    # One input for now: a manifest declares exactly one.
+    if len(said.inputs) != 1:
+        raise MalformedMessage(f"escalation {said.id} has {len(said.inputs)} inputs, not one")
+    (head,) = said.inputs
+    return v1.Escalation(
+        device=device,
+        request_id=said.id,
+        task=said.task,
+        version=said.version,
+        timeout_ms=said.timeout_ms,
+        inputs=(v1.Tensor(head.name, head.datatype, head.shape, bytes(body)),),
+    )
+
+
+def pack_record(record: v1.Record) -> bytes | None:
+    """A record as it stands in the pipe; None where it is too large to be written in one piece."""
+    body = codec.encode_record(record)
+    if RECORD_LENGTH.size + len(body) > MAX_RECORD:
+        return None
+    return RECORD_LENGTH.pack(len(body)) + body

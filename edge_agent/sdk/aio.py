@@ -1,0 +1,186 @@
+"""The asyncio client: the same calls, and the same promises, as `client.Client`.
+
+Requests in progress have a connection each, up to a bound; one more waits for a free connection,
+within its own deadline. A client belongs to the event loop it is first used in.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Self
+
+from edge_agent.sdk import agent, messages
+from edge_agent.sdk.answer import Answer, Revision, Status
+from edge_agent.sdk.call import Call
+from edge_agent.sdk.channel import Channel
+from edge_agent.sdk.connection import Broken, NotListening
+from edge_agent.sdk.errors import AgentUnavailable, ClientClosed, LongstopError
+from edge_agent.sdk.places import START, agent_socket, checked_name, run_folder, task_socket
+from edge_agent.sdk.tensor import Input, tensor_of
+from edge_agent.sdk.wire import FrameTooLarge
+
+MOST_CONNECTIONS = 64
+
+
+class AsyncClient:
+    """Asks one task on this device. Arguments are those of `Client`.
+
+    Without a task the agent is asked at the first use, not here.
+    """
+
+    def __init__(
+        self,
+        task: str | None = None,
+        *,
+        name: str = "default",
+        run: str | os.PathLike[str] | None = None,
+        connections: int = MOST_CONNECTIONS,
+    ) -> None:
+        self._folder = run_folder(run)
+        self._agent_path = agent_socket(self._folder)
+        self._name = checked_name("name", name)
+        self.task = task
+        self._path = "" if task is None else task_socket(self._folder, task)
+        self._room = asyncio.Semaphore(connections)
+        self._idle: list[Channel] = []
+        self._age = 0
+        self._closed = False
+        self._reached = False
+
+    async def infer(
+        self,
+        input: Input,  # noqa: A002 - the word the caller thinks in
+        *,
+        deadline_ms: float = 300,
+        request_id: str | None = None,
+        dtype: str | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Answer:
+        """Answer one input within the deadline; see `Client.infer`."""
+        tensor = tensor_of(input, dtype=dtype, shape=shape)
+        task = await self._chosen_task()
+        call = Call(task, self._name, tensor, deadline_ms, request_id)
+        try:
+            async with asyncio.timeout(call.remaining_s()), self._room:
+                return call.finish(await self._persist(call))
+        except TimeoutError:
+            raise call.exceeded() from call.trouble
+
+    async def revisions(self, *, wait_s: float = 0.0) -> AsyncIterator[Revision]:
+        """The cloud's later answers, oldest first; see `Client.revisions`."""
+        taken: list[str] = []
+        try:
+            while waiting := await self._ask_revisions(taken, wait_s):
+                taken = []
+                for revision in waiting:
+                    yield revision
+                    taken.append(revision.request_id)
+            taken = []
+        finally:
+            if taken:
+                await self._ask_revisions(taken, 0.0)
+
+    async def status(self) -> Status:
+        """The device as its supervisor sees it."""
+        return agent.read_status(await self._ask_agent(agent.STATUS))
+
+    async def tasks(self) -> tuple[str, ...]:
+        """The tasks the device serves."""
+        return agent.read_tasks(await self._ask_agent(agent.TASKS))
+
+    async def close(self) -> None:
+        """Close every connection that is free; a request in progress still ends."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for channel in idle:
+            channel.close()
+
+    async def __aenter__(self) -> Self:
+        await self._chosen_task()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _chosen_task(self) -> str:
+        if self.task is None:
+            self.task = agent.only_task(await self.tasks())
+            self._path = task_socket(self._folder, self.task)
+        return self.task
+
+    async def _persist(self, call: Call) -> messages.Reply | messages.Refused:
+        """Send until there is a reply; the caller's timeout ends it."""
+        while True:
+            try:
+                return await self._attempt(call)
+            except NotListening as error:
+                if not self._reached:
+                    raise await self._explain(error, call.task) from error
+                pause = call.went_wrong(error)
+            except Broken as error:
+                pause = call.went_wrong(error)
+            await asyncio.sleep(pause)
+
+    async def _attempt(self, call: Call) -> messages.Reply | messages.Refused:
+        if self._closed:
+            raise ClientClosed("this client is closed; make a new one")
+        channel = self._idle.pop() if self._idle else None
+        if channel is None:
+            channel = await Channel.open(self._path, age=self._age)
+        try:
+            frame = await channel.exchange((call.head(), call.data))
+            reply = messages.read_reply(frame.meta)
+            if reply.id != call.id and (reply.ok or reply.id):
+                raise Broken("the reply belongs to another request")
+        except BaseException:
+            # Cancelled, too: the reply would come to whoever uses the connection next.
+            channel.close()
+            raise
+        self._reached = True
+        self._give_back(channel, go_away=reply.go_away)
+        return reply
+
+    def _give_back(self, channel: Channel, *, go_away: bool) -> None:
+        old: list[Channel] = []
+        if go_away and channel.age == self._age:
+            self._age += 1
+            old, self._idle = self._idle, []
+        if channel.age < self._age or self._closed:
+            old.append(channel)
+        else:
+            self._idle.append(channel)
+        for leaving in old:
+            leaving.close()
+
+    async def _explain(self, error: NotListening, task: str) -> LongstopError:
+        try:
+            tasks = await self.tasks()
+        except AgentUnavailable as unavailable:
+            return unavailable
+        return error.as_error() if task in tasks else agent.unknown_task(task, tasks)
+
+    async def _ask_revisions(self, taken: list[str], wait_s: float) -> list[Revision]:
+        question = agent.ask_revisions(self._name, taken, wait_s)
+        return agent.read_revisions(await self._ask_agent(question, wait_s))
+
+    async def _ask_agent(self, question: bytes, wait_s: float = 0.0) -> bytes:
+        channel = None
+        try:
+            async with asyncio.timeout(wait_s + agent.ASK_S):
+                channel = await Channel.open(self._agent_path)
+                return (await channel.exchange((question,))).meta
+        except NotListening as error:
+            raise error.as_error() from error
+        except (Broken, TimeoutError, FrameTooLarge) as error:
+            raise AgentUnavailable(
+                f"the agent at {self._agent_path} gave no answer; {START}"
+            ) from error
+        finally:
+            if channel is not None:
+                channel.close()

@@ -1,0 +1,82 @@
+"""What a caller gets."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTimings:
+    """Where the time of one request went, in microseconds.
+
+    `round_trip_us` is the SDK's own clock around the call; the others are the worker's.
+    """
+
+    prepare_us: int
+    run_us: int
+    wait_us: int
+    total_us: int
+    round_trip_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answered request."""
+
+    request_id: str
+    task: str
+    label: str
+    confidence: float | None
+    """None when the model's output had none: NaN, infinite or all equal."""
+    source: Literal["edge", "cloud"]
+    final: bool
+    """False when the cloud's answer is still owed; it comes as a `Revision`."""
+    reason: str
+    """`confident`, `escalated`, or why a hard input has only the edge's answer: `deadline`,
+    `link_down`, `refused`, `overloaded`."""
+    hard: bool
+    """Whether the device judged this input too hard to answer alone."""
+    certified_risk: float | None
+    model: str
+    """First 12 hexadecimal digits of the digest of the package on the device."""
+    version: str
+    """Package version that gave this answer."""
+    timings: AnswerTimings
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """The cloud's answer to a request that had been answered with `final=False`."""
+
+    request_id: str
+    task: str
+    label: str
+    confidence: float | None
+    version: str
+    at: float
+    """Seconds since 1970 when the device took note of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """One task on the device."""
+
+    task: str
+    version: str | None
+    """Version as the worker has loaded it; None when none is loaded."""
+    state: str
+    """`starting`, `serving` or `failed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The device as its supervisor sees it."""
+
+    device: str
+    agent_version: str
+    link: str | None
+    """`http`, `mqtt`, or None when the device belongs to no gateway."""
+    connected: bool | None
+    tasks: tuple[TaskStatus, ...]
+    issued: int | None
+    pending: int | None
+    escalations_waiting: int | None

@@ -1,0 +1,132 @@
+"""One request from the first send to its answer: what both clients share. No I/O.
+
+1. The deadline runs from the call, by the SDK's own clock, through connecting, sending and waiting.
+2. A request may be sent several times; it keeps its id, and says each time what time is left.
+3. Only three things end it: a reply, a named refusal, the deadline.
+"""
+
+import secrets
+import time
+
+from edge_agent.sdk import messages, wire
+from edge_agent.sdk.answer import Answer, AnswerTimings
+from edge_agent.sdk.errors import BadArgument, DeadlineExceeded, error_of
+from edge_agent.sdk.tensor import Tensor
+
+LONGEST_DEADLINE_MS = 30_000
+LONGEST_ID = 128
+FIRST_PAUSE_S = 0.002
+LONGEST_PAUSE_S = 0.05
+# The worker's clock, which counts time asleep; other systems have only the one that does not.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def now() -> float:
+    """Seconds on the clock deadlines are kept by."""
+    return time.clock_gettime(_CLOCK)
+
+
+class Call:
+    """One request. Arguments are checked here, before anything is sent."""
+
+    def __init__(
+        self, task: str, client: str, tensor: Tensor, deadline_ms: float, request_id: str | None
+    ) -> None:
+        self.started = now()
+        self.until = self.started + checked_deadline_ms(deadline_ms) / 1000
+        self.task = task
+        self.id = secrets.token_hex(12) if request_id is None else checked_id(request_id)
+        self._client = client
+        self._tensor = tensor
+        self._deadline_ms = deadline_ms
+        self._pause_s = 0.0
+        self.trouble: Exception | None = None
+        """What went wrong last, told when the deadline passes."""
+
+    def remaining_s(self) -> float:
+        return self.until - now()
+
+    def head(self) -> bytes:
+        """Header and meta as they are to be sent now; the body is `data`."""
+        infer = messages.Infer(
+            id=self.id,
+            client=self._client,
+            deadline_ms=max(1, int(self.remaining_s() * 1000)),
+            until=self.until,
+            dtype=self._tensor.dtype,
+            shape=self._tensor.shape,
+        )
+        return wire.head(messages.write_infer(infer), len(self.data))
+
+    @property
+    def data(self) -> bytes | bytearray | memoryview:
+        return self._tensor.data
+
+    def went_wrong(self, trouble: Exception) -> float:
+        """Note a failed attempt; gives back how long to wait before the next one.
+
+        The first attempt after a broken connection follows at once: a worker was replaced.
+        """
+        self.trouble = trouble
+        pause = self._pause_s
+        self._pause_s = min(max(2 * pause, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+        return max(0.0, min(pause, self.remaining_s()))
+
+    def exceeded(self) -> DeadlineExceeded:
+        why = f"; the last trouble was: {self.trouble}" if self.trouble else ""
+        return DeadlineExceeded(
+            f"request {self.id} to task {self.task!r} had no answer within"
+            f" {self._deadline_ms:g} ms{why}; allow more time, or see longstop-agent status"
+        )
+
+    def finish(self, reply: messages.Reply | messages.Refused) -> Answer:
+        """The answer in a reply. Raises the error a refusal names."""
+        if isinstance(reply, messages.Refused):
+            raise error_of(reply.code, reply.message)
+        timings = reply.timings
+        return Answer(
+            request_id=self.id,
+            task=self.task,
+            label=reply.label,
+            confidence=reply.confidence,
+            source=reply.source,
+            final=reply.final,
+            reason=reply.reason,
+            hard=reply.hard,
+            certified_risk=reply.certified_risk,
+            model=reply.digest,
+            version=reply.version,
+            timings=AnswerTimings(
+                prepare_us=timings.prepare_us,
+                run_us=timings.run_us,
+                wait_us=timings.wait_us,
+                total_us=timings.total_us,
+                round_trip_us=round((now() - self.started) * 1e6),
+            ),
+        )
+
+
+def checked_deadline_ms(deadline_ms: object) -> float:
+    if (
+        isinstance(deadline_ms, bool)
+        or not isinstance(deadline_ms, int | float)
+        or not 0 < deadline_ms <= LONGEST_DEADLINE_MS
+    ):
+        raise BadArgument(
+            f"deadline_ms must be a number above 0 and at most {LONGEST_DEADLINE_MS},"
+            f" not {deadline_ms!r}"
+        )
+    return deadline_ms
+
+
+def checked_id(request_id: object) -> str:
+    if (
+        not isinstance(request_id, str)
+        or not request_id.isascii()
+        or not request_id.isprintable()
+        or not 1 <= len(request_id) <= LONGEST_ID
+    ):
+        raise BadArgument(
+            f"request_id must be 1 to {LONGEST_ID} printable ASCII characters, not {request_id!r}"
+        )
+    return request_id

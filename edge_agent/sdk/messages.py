@@ -1,0 +1,114 @@
+"""What a client and a worker say to each other: the JSON of a frame, typed.
+
+The worker reads and writes these same classes, so there is one definition of each message.
+Unknown keys are ignored on both sides; a key may be added with a default, none may change meaning.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from edge_agent.sdk.errors import ProtocolMismatch
+
+
+@dataclass(frozen=True, slots=True)
+class Infer:
+    """One input to answer; its raw bytes are the frame's body."""
+
+    id: str
+    client: str
+    deadline_ms: int
+    """What is left of the caller's deadline when this is sent."""
+    dtype: str
+    shape: tuple[int, ...]
+    until: float | None = None
+    """When the deadline passes by CLOCK_BOOTTIME, so that time spent in a queue counts too."""
+    op: Literal["infer"] = "infer"
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time went, by the worker's clock."""
+
+    prepare_us: int
+    run_us: int
+    wait_us: int
+    """Waiting for the cloud."""
+    total_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer."""
+
+    id: str
+    label: str
+    confidence: float | None
+    source: Literal["edge", "cloud"]
+    final: bool
+    reason: str
+    hard: bool
+    version: str
+    digest: str
+    timings: Timings
+    certified_risk: float | None = None
+    go_away: bool = False
+    """This worker is leaving: ask again on a new connection."""
+    ok: Literal[True] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No answer, and why. `id` is empty when the request could not be read."""
+
+    id: str
+    code: str
+    message: str
+    go_away: bool = False
+    ok: Literal[False] = False
+
+
+def write_infer(infer: Infer) -> bytes:
+    """The meta of a request."""
+    return json.dumps(
+        {
+            "op": infer.op,
+            "id": infer.id,
+            "client": infer.client,
+            "deadline_ms": infer.deadline_ms,
+            "until": infer.until,
+            "dtype": infer.dtype,
+            "shape": infer.shape,
+        },
+        separators=(",", ":"),
+    ).encode()
+
+
+def read_reply(meta: bytes) -> Reply | Refused:
+    """What the worker said. Raises `ProtocolMismatch`."""
+    try:
+        said = json.loads(meta)
+        if not said["ok"]:
+            return Refused(said["id"], said["code"], said["message"], said.get("go_away", False))
+        timings = said["timings"]
+        return Reply(
+            id=said["id"],
+            label=said["label"],
+            confidence=said["confidence"],
+            source=said["source"],
+            final=said["final"],
+            reason=said["reason"],
+            hard=said["hard"],
+            version=said["version"],
+            digest=said["digest"],
+            timings=Timings(
+                timings["prepare_us"], timings["run_us"], timings["wait_us"], timings["total_us"]
+            ),
+            certified_risk=said.get("certified_risk"),
+            go_away=said.get("go_away", False),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProtocolMismatch(
+            f"the worker's reply cannot be read ({error!r});"
+            " install the SDK that belongs to this agent"
+        ) from error
