@@ -1,0 +1,1 @@
+"""What runs a model file: one port (`base`), the twin, onnxruntime. `choose` picks one by name."""

@@ -1,0 +1,75 @@
+"""A package without training: both models are twins, which answer what their input says.
+
+For the simulator and for tests. A sample is 2K float32 values: the logits the edge will give, then
+those the cloud will give. `twin_sample` writes one from two labels.
+"""
+
+import tempfile
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from models.build import Parts, build
+from models.manifest import Decision, TensorSpec
+from models.runtimes.twin import TwinFile
+from models.tensors import Sample
+
+LABELS = ("left", "middle", "right")
+_RANGE = 6.0
+
+
+def build_twin(
+    task: str,
+    version: str,
+    into: Path,
+    *,
+    labels: tuple[str, ...] = LABELS,
+    threshold: float | None = 0.8,
+    temperature: float = 1.0,
+) -> Path:
+    """Make the package folder `into` and return it. Raises as `build` does."""
+    classes = len(labels)
+    with tempfile.TemporaryDirectory() as folder:
+        edge, cloud = Path(folder) / "edge.json", Path(folder) / "cloud.json"
+        edge.write_bytes(msgspec.json.encode(TwinFile(classes)))
+        cloud.write_bytes(msgspec.json.encode(TwinFile(classes, skip=classes)))
+        parts = Parts(
+            name=f"{task}-twin",
+            task=task,
+            given=TensorSpec("answers", "float32", (2 * classes,), "C"),
+            steps=(),
+            labels=labels,
+            decision=Decision(
+                promise="harm",
+                eps=0.02,
+                delta=0.1,
+                temperature=temperature,
+                threshold=threshold,
+                n=0,
+                k=None,
+                upper_bound=None,
+                method="chosen by hand",
+                feasible=False,
+                note="a twin keeps no promise",
+            ),
+            edge=edge,
+            cloud=cloud,
+            low=-_RANGE,
+            high=_RANGE,
+            form="twin",
+            golden_count=1,
+        )
+        return build(parts, version, into)
+
+
+def twin_sample(edge: int, cloud: int, *, confidence: float, classes: int = len(LABELS)) -> Sample:
+    """The edge labels it `edge` with this confidence (at temperature 1), the cloud `cloud`."""
+    if not 1 / classes < confidence < 1:
+        raise ValueError(
+            f"confidence of {classes} classes lies above 1/{classes}, not {confidence}"
+        )
+    sample = np.zeros(2 * classes, dtype=np.float32)
+    sample[edge] = np.log(confidence * (classes - 1) / (1 - confidence))
+    sample[classes + cloud] = _RANGE
+    return sample
