@@ -1,0 +1,80 @@
+"""What a run on virtual time tells its user, and the digest that says two runs were the same."""
+
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+
+from sim.invariants import Asked
+
+
+class Result(msgspec.Struct, frozen=True):
+    """The outcome of one scenario."""
+
+    scenario: str
+    seed: int
+    devices: int
+    virtual_s: float
+    requests: int
+    answered: int
+    late: int
+    from_edge: int
+    from_cloud: int
+    provisional: int
+    revised: int
+    issued: int
+    delivered: int
+    lost: int
+    pending: int
+    messages_carried: int
+    messages_swallowed: int
+    messages_repeated: int
+    digest: str
+    broken: str | None
+    """The first invariant that was not true, in words; None when all were."""
+
+
+def digest(asked: Iterable[Asked]) -> str:
+    """SHA-256 over every request in order: when asked, when answered, by whom, with what."""
+    summing = hashlib.sha256()
+    for request in asked:
+        summing.update(
+            f"{request.request_id} {request.sample} {request.at:.6f} {request.answered_at} "
+            f"{request.source} {request.final} {request.reason} {request.label}\n".encode()
+        )
+    return summing.hexdigest()
+
+
+def replay_command(result: Result) -> str:
+    """The command that runs this very run again."""
+    return f"./just sim {result.scenario} --seed {result.seed}"
+
+
+def text(result: Result) -> str:
+    """The result for a person."""
+    lines = [
+        (
+            f"{result.scenario}, seed {result.seed}: {result.devices} devices, "
+            f"{result.virtual_s / 3600:.1f} virtual hours"
+        ),
+        (f"  requests  {result.requests:,} asked, {result.answered:,} answered, "
+        f"{result.late:,} late"),
+        (
+            f"  answers   {result.from_edge:,} by the device, {result.from_cloud:,} by the cloud in "
+            f"time, {result.provisional:,} provisional; {result.revised:,} revised later"
+        ),
+        (
+            f"  records   {result.issued:,} issued = {result.delivered:,} delivered + "
+            f"{result.lost:,} lost + {result.pending:,} pending"
+        ),
+        (
+            f"  messages  {result.messages_carried:,} carried, {result.messages_swallowed:,} "
+            f"swallowed, {result.messages_repeated:,} repeated"
+        ),
+        f"  digest    {result.digest[:16]}",
+    ]
+    if result.broken is None:
+        lines.append("  every invariant held")
+    else:
+        lines += [f"  BROKEN    {result.broken}", f"  replay    {replay_command(result)}"]
+    return "\n".join(lines)
