@@ -24,7 +24,7 @@ LATENCY_BUCKETS = 24
 """Columns `l00`..`l23`: how many answers took up to each bound of `telemetry.rollup.BOUNDS_US`."""
 
 DEVICE_STEP_S = 60
-FLEET_STEP_S = 10
+FLEET_STEP_S = 5
 """Width of a bucket of `device_answers` and of `fleet_answers`; `start` is a multiple of it."""
 
 EVERY_DEVICE = "*"
