@@ -52,26 +52,16 @@ def replay_command(result: Result) -> str:
 
 def text(result: Result) -> str:
     """The result for a person."""
+    r = result
     lines = [
-        (
-            f"{result.scenario}, seed {result.seed}: {result.devices} devices, "
-            f"{result.virtual_s / 3600:.1f} virtual hours"
-        ),
-        (f"  requests  {result.requests:,} asked, {result.answered:,} answered, "
-        f"{result.late:,} late"),
-        (
-            f"  answers   {result.from_edge:,} by the device, {result.from_cloud:,} by the cloud in "
-            f"time, {result.provisional:,} provisional; {result.revised:,} revised later"
-        ),
-        (
-            f"  records   {result.issued:,} issued = {result.delivered:,} delivered + "
-            f"{result.lost:,} lost + {result.pending:,} pending"
-        ),
-        (
-            f"  messages  {result.messages_carried:,} carried, {result.messages_swallowed:,} "
-            f"swallowed, {result.messages_repeated:,} repeated"
-        ),
-        f"  digest    {result.digest[:16]}",
+        f"{r.scenario}, seed {r.seed}: {r.devices} devices, {r.virtual_s / 3600:.1f} virtual hours",
+        f"  requests  {r.requests:,} asked, {r.answered:,} answered, {r.late:,} late",
+        f"  answers   {r.from_edge:,} edge, {r.from_cloud:,} cloud, {r.provisional:,} provisional",
+        f"  revised   {r.revised:,} of the provisional ones, later",
+        f"  issued    {r.issued:,} = delivered {r.delivered:,} + lost {r.lost:,} + pending {r.pending:,}",
+        f"  carried   {r.messages_carried:,} messages, {r.messages_swallowed:,} swallowed",
+        f"  repeated  {r.messages_repeated:,} messages",
+        f"  digest    {r.digest[:16]}",
     ]
     if result.broken is None:
         lines.append("  every invariant held")
