@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from models.errors import ModelsError, UnknownTask
+
 Raw = npt.NDArray[np.uint8] | npt.NDArray[np.int16]
 Labels = npt.NDArray[np.int64]
 
@@ -41,7 +43,7 @@ DIGITS_SPLIT_SEED = 0
 DIGITS_HELD, DIGITS_TEST = 360, 360
 
 
-class DataMissing(Exception):
+class DataMissing(ModelsError):
     """A data set is not on this machine, or not the file its checksum names."""
 
     code = "data_missing"
@@ -86,11 +88,11 @@ def load(task: str, *, folders: Sequence[Path] | None = None) -> Dataset:
 
     Raises:
         DataMissing: the set is not on this machine, or its file is not the expected one.
-        ValueError: there is no such task.
+        UnknownTask: the zoo has no such task.
     """
     reader = _READERS.get(task)
     if reader is None:
-        raise ValueError(f"task {task!r} is unknown; the zoo has {', '.join(_READERS)}")
+        raise UnknownTask(f"task {task!r} is unknown; the zoo has {', '.join(_READERS)}")
     return reader(data_folders() if folders is None else folders)
 
 
