@@ -190,7 +190,8 @@ def _tell(figures: Figures, decision: Decision) -> None:
     print(
         f"  cloud seed {cloud.seed}: held {cloud.held_percent} %, test {cloud.test_percent} %,"
         f" {cloud.file_bytes} bytes\n"
-        f"  threshold {decision.threshold}: escalates {cascade.test_escalated_percent} % of test inputs,"
+        f"  threshold {decision.threshold}:"
+        f" escalates {cascade.test_escalated_percent} % of test inputs,"
         f" cascade {cascade.test_percent} %, harm {cascade.test_harm_percent} %",
         flush=True,
     )
