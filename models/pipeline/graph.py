@@ -20,7 +20,7 @@ class Graph:
         self, pipeline: Pipeline, given: TensorSpec, classes: int, runtime: Runtime
     ) -> None:
         self._prepare = compile_steps(pipeline.prepare.steps, Kind(given.dtype, given.shape))
-        self._runtime = runtime
+        self.runtime = runtime
         self._classes = classes
 
     def prepare(self, sample: Sample) -> Floats:
@@ -29,7 +29,7 @@ class Graph:
 
     def infer(self, batch: Floats) -> Floats:
         """Logits [n, K] of a batch of prepared samples. Raises `RuntimeFailed`."""
-        logits = self._runtime.run(batch)
+        logits = self.runtime.run(batch)
         if logits.shape != (len(batch), self._classes):
             raise RuntimeFailed(
                 f"model gave an output of shape {list(logits.shape)} for {len(batch)} samples and "
