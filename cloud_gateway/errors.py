@@ -23,6 +23,7 @@ GatewayError
 |   `-- BadRange
 |-- BusyError                 try again later; the message says when
 |   |-- StorageUnavailable    the database cannot be written now (full, read-only, damaged)
+|   |-- DeadLettersFull       nothing unreadable is taken from this device until someone looks
 |   |-- Overloaded            more waiting than can be answered in time
 |   `-- ModelUnavailable      the task has a release, and its cloud model does not load
 `-- StartError
@@ -141,6 +142,12 @@ class BusyError(GatewayError):
 class StorageUnavailable(BusyError):
     code = "storage_unavailable"
     retry_after_s = 5.0
+
+
+class DeadLettersFull(BusyError):
+    code = "dead_letters_full"
+    status = 507
+    retry_after_s = 600.0
 
 
 class Overloaded(BusyError):

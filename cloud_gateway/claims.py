@@ -1,0 +1,20 @@
+"""Numbers others claim, made fit for the database without judging them. Pure.
+
+The database holds no NaN in a column that must have a value, and no integer beyond 64 bits. A
+device that claims one harms nobody else by it: its word is replaced by what we know ourselves.
+"""
+
+_LAST_SECOND = 253_402_300_799.0
+"""The end of the year 9999, and as far the other way: beyond lies no date anybody can write."""
+
+MAX_INT = (1 << 63) - 1
+
+
+def time_claimed(at: float, received_at: float) -> float:
+    """The sender's time when it is one at all, else ours."""
+    return at if -_LAST_SECOND <= at <= _LAST_SECOND else received_at  # false for NaN, too
+
+
+def count_claimed(number: int) -> int:
+    """The sender's count within what can be stored."""
+    return min(max(number, 0), MAX_INT)

@@ -1,0 +1,1 @@
+"""Releases and their archives, and which version each device should run."""

@@ -1,0 +1,1 @@
+"""Records taken in and counted once: `ranges`, `rollup` are pure, `ingest` is the shell."""

@@ -1,0 +1,236 @@
+"""The SQL of ingest: ranges, counts, dead letters. Called inside `Database.write` and `read`."""
+
+import hashlib
+
+from msgspec import Struct
+from sqlalchemy import Connection, ScalarSelect, Table, case, delete, func, select
+
+from cloud_gateway.database import insert_new, upsert
+from cloud_gateway.tables import (
+    LATENCY_BUCKETS,
+    batch,
+    dead_letter,
+    device_answers,
+    fleet_answers,
+    loss,
+)
+from cloud_gateway.telemetry.ranges import Range
+from cloud_gateway.telemetry.rollup import Counts, Key
+from sync.wire.topics import TENANT
+
+_LATENCY = tuple(f"l{bucket:02}" for bucket in range(LATENCY_BUCKETS))
+
+
+class Series(Struct, frozen=True):
+    """Whose numbers: one incarnation of one device's outbox."""
+
+    device: str
+    incarnation: str
+
+
+class KnownBatch(Struct, frozen=True):
+    """A range that was taken in before."""
+
+    range: Range
+    sha256: bytes
+    counted: bool
+
+
+class NewBatch(Struct, frozen=True):
+    """A range to take in."""
+
+    series: Series
+    range: Range
+    boot: int
+    at: float
+    received_at: float
+    sha256: bytes
+    counted: bool
+    body: bytes
+
+
+class DeadLetter(Struct, frozen=True):
+    """A message that could not be taken in, and why."""
+
+    device: str
+    code: str
+    reason: str
+    message: bytes
+    received_at: float
+    incarnation: str | None = None
+    range: Range | None = None
+
+
+class LostRange(Struct, frozen=True):
+    """A range whose content is gone."""
+
+    series: Series
+    range: Range
+    reason: str
+    at: float
+    received_at: float
+
+
+def overlapping(connection: Connection, series: Series, wanted: Range) -> list[KnownBatch]:
+    """Ranges taken in that share a number with `wanted`, in order."""
+    rows = connection.execute(
+        select(batch.c.lo, batch.c.hi, batch.c.sha256, batch.c.counted)
+        .where(
+            batch.c.tenant == TENANT,
+            batch.c.device == series.device,
+            batch.c.incarnation == series.incarnation,
+            batch.c.lo <= wanted.hi,
+            # Ranges do not overlap, so only the last one that begins before `wanted` can reach in.
+            batch.c.lo >= func.coalesce(_last_start(series, wanted.lo), wanted.lo),
+        )
+        .order_by(batch.c.lo)
+    )
+    known = [KnownBatch(Range(lo, hi), sha256, counted) for lo, hi, sha256, counted in rows]
+    return [one for one in known if one.range.overlaps(wanted)]
+
+
+def add_batch(connection: Connection, new: NewBatch) -> bool:
+    """Take a range in; False when its key is there already."""
+    return insert_new(
+        connection,
+        batch,
+        tenant=TENANT,
+        device=new.series.device,
+        incarnation=new.series.incarnation,
+        lo=new.range.lo,
+        hi=new.range.hi,
+        boot=new.boot,
+        at=new.at,
+        received_at=new.received_at,
+        sha256=new.sha256,
+        counted=new.counted,
+        body=new.body if new.counted else None,
+    )
+
+
+def count_answers(connection: Connection, device: str, found: dict[Key, Counts]) -> None:
+    """Add to the device's buckets."""
+    _count(connection, device_answers, found, device=device)
+
+
+def count_fleet(connection: Connection, found: dict[Key, Counts]) -> None:
+    """Add to the fleet's buckets."""
+    _count(connection, fleet_answers, found)
+
+
+def losses_over(connection: Connection, series: Series, wanted: Range) -> list[LostRange]:
+    """Lost ranges that share a number with `wanted`, in order."""
+    rows = connection.execute(
+        select(loss.c.lo, loss.c.hi, loss.c.reason, loss.c.at, loss.c.received_at)
+        .where(
+            loss.c.tenant == TENANT,
+            loss.c.device == series.device,
+            loss.c.incarnation == series.incarnation,
+            loss.c.lo <= wanted.hi,
+            loss.c.hi >= wanted.lo,
+        )
+        .order_by(loss.c.lo)
+    )
+    return [
+        LostRange(series, Range(lo, hi), why, at, received) for lo, hi, why, at, received in rows
+    ]
+
+
+def add_loss(connection: Connection, lost: LostRange) -> None:
+    """Note a range as lost; whoever calls has made sure that it overlaps nothing."""
+    insert_new(
+        connection,
+        loss,
+        tenant=TENANT,
+        device=lost.series.device,
+        incarnation=lost.series.incarnation,
+        lo=lost.range.lo,
+        hi=lost.range.hi,
+        reason=lost.reason,
+        at=lost.at,
+        received_at=lost.received_at,
+    )
+
+
+def drop_loss(connection: Connection, lost: LostRange) -> None:
+    """Forget a lost range: it, or a part of it, came after all."""
+    connection.execute(
+        delete(loss).where(
+            loss.c.tenant == TENANT,
+            loss.c.device == lost.series.device,
+            loss.c.incarnation == lost.series.incarnation,
+            loss.c.lo == lost.range.lo,
+        )
+    )
+
+
+def add_dead_letter(connection: Connection, letter: DeadLetter, *, limit_bytes: int) -> bool:
+    """Keep a message, once; False when the device's dead letters fill `limit_bytes` already."""
+    kept = connection.execute(
+        select(func.coalesce(func.sum(func.length(dead_letter.c.message)), 0)).where(
+            dead_letter.c.tenant == TENANT, dead_letter.c.device == letter.device
+        )
+    ).scalar_one()
+    if kept + len(letter.message) > limit_bytes:
+        return False
+    insert_new(
+        connection,
+        dead_letter,
+        tenant=TENANT,
+        device=letter.device,
+        code=letter.code,
+        reason=letter.reason,
+        incarnation=letter.incarnation,
+        lo=letter.range.lo if letter.range else None,
+        hi=letter.range.hi if letter.range else None,
+        received_at=letter.received_at,
+        sha256=hashlib.sha256(letter.message).digest(),
+        message=letter.message,
+    )
+    return True
+
+
+def _last_start(series: Series, lo: int) -> ScalarSelect[int]:
+    return (
+        select(func.max(batch.c.lo))
+        .where(
+            batch.c.tenant == TENANT,
+            batch.c.device == series.device,
+            batch.c.incarnation == series.incarnation,
+            batch.c.lo <= lo,
+        )
+        .scalar_subquery()
+    )
+
+
+def _count(connection: Connection, table: Table, found: dict[Key, Counts], **who: str) -> None:
+    if not found:
+        return
+    rows = [
+        {
+            "tenant": TENANT,
+            **who,
+            "task": key.task,
+            "route": key.route,
+            "start": key.start,
+            "n": counts.n,
+            "hard": counts.hard,
+            "latency_sum_us": counts.latency_sum_us,
+            "latency_max_us": counts.latency_max_us,
+            **dict(zip(_LATENCY, counts.latency or [0] * LATENCY_BUCKETS, strict=True)),
+        }
+        for key, counts in sorted(found.items())
+    ]
+    statement = upsert(connection, table)
+    new = statement.excluded
+    grown = {name: table.c[name] + new[name] for name in ("n", "hard", "latency_sum_us", *_LATENCY)}
+    grown["latency_max_us"] = case(
+        (table.c.latency_max_us > new.latency_max_us, table.c.latency_max_us),
+        else_=new.latency_max_us,
+    )
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[column.name for column in table.primary_key], set_=grown
+        ),
+        rows,
+    )
