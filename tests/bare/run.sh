@@ -93,8 +93,9 @@ tell() {
 import json, sys
 run, recipe, rc, seconds, log = sys.argv[1:]
 lines = [line.strip() for line in open(log, errors="replace") if line.strip()]
+lines = [line for line in lines if not line.startswith("error: recipe ")]  # just's word, after the recipe's
 objects = [line for line in lines if line.startswith("{") and line.endswith("}")]
-last: object = lines[-1] if lines else ""
+last = lines[-1] if lines else ""
 if recipe.endswith("--json") and objects:
     try:
         last = json.loads(objects[-1])
