@@ -4,6 +4,7 @@ onnxruntime's wheel calls home unless ORT_DISABLE_TELEMETRY is set before its im
 run *without* that variable: our own adapter has to set it.
 """
 
+import ast
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from tests.house.tree import (
     bare_environment,
+    executed,
     importable_modules,
     imported_names,
     module_name,
@@ -70,11 +72,35 @@ def meet_onnxruntime(*, late: bool) -> list[Path]:
 
 def test_whoever_imports_onnxruntime_switches_its_telemetry_off_first() -> None:
     for source in meet_onnxruntime(late=True):
-        text = source.read_text()
         name = module_name(source)
-        assert SWITCH in text, f"{name} imports onnxruntime and never sets {SWITCH}"
-        first = min(match.start() for match in re.finditer(r"(import|from) onnxruntime", text))
-        assert text.index(SWITCH) < first, f"{name} sets {SWITCH} too late"
+        switched = False
+        for node in executed(ast.parse(source.read_text())):
+            match node:
+                case ast.Constant(value=value) if value == SWITCH:
+                    switched = True
+                case ast.Import(names) if any(reaches(each.name, "onnxruntime") for each in names):
+                    assert switched, f"{name}:{node.lineno} imports it before setting {SWITCH}"
+                case ast.ImportFrom(module=str(module)) if reaches(module, "onnxruntime"):
+                    assert switched, f"{name}:{node.lineno} imports it before setting {SWITCH}"
+                case _:
+                    pass
+
+
+def test_a_model_runs_without_a_call_or_a_trace(tmp_path: Path) -> None:
+    program = """
+import pathlib, sys
+import numpy, onnx, onnx.helper as make
+from models.runtimes.onnx import OnnxRuntime
+ends = [make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 4]) for name in "xy"]
+graph = make.make_graph([make.make_node("Relu", ["x"], ["y"])], "relu", ends[:1], ends[1:])
+model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
+file = pathlib.Path(sys.argv[1])
+file.write_bytes(model.SerializeToString())
+assert OnnxRuntime(file, provider="cpu").run(numpy.ones((1, 4), numpy.float32)).sum() == 4
+file.unlink()
+"""
+    assert calls_out(program, str(tmp_path / "relu.onnx"), home=tmp_path) == []
+    assert left_in(tmp_path) == []
 
 
 def test_programs_import_onnxruntime_late() -> None:

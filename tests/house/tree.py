@@ -23,11 +23,22 @@ def module_name(source: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node below this one, in the order of the text, but not what only type checkers read."""
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                continue
+            case _:
+                yield child
+                yield from executed(child)
+
+
 def imported_names(source: Path, *, late: bool = True) -> set[str]:
     """The modules a file imports: anywhere in it, or (not `late`) at once when it is imported."""
     tree = ast.parse(source.read_text())
-    found = set()
-    for node in ast.walk(tree) if late else tree.body:
+    found: set[str] = set()
+    for node in executed(tree) if late else tree.body:
         match node:
             case ast.Import(names):
                 found |= {alias.name for alias in names}
