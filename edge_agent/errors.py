@@ -2,6 +2,7 @@
 
 AgentError
 |-- BadOrder          the worker was started with settings it cannot read
+|-- BadRequest        what came through the local socket is no request
 |-- Overloaded        the device could not have answered in time, so it did not begin
 `-- SupervisorGone    the worker's supervisor no longer listens; the worker ends
 
@@ -18,6 +19,10 @@ class AgentError(Exception):
 
 class BadOrder(AgentError):
     code = "bad_order"
+
+
+class BadRequest(AgentError):
+    code = "bad_request"
 
 
 class Overloaded(AgentError):

@@ -21,6 +21,7 @@ from edge_agent.sdk import wire
 from sync.errors import MalformedMessage
 from sync.wire import codec, v1
 
+VARIABLE = "LONGSTOP_WORKER"
 RECORD_LENGTH = struct.Struct("<H")
 MAX_RECORD = 4096
 """With its length: the largest write to a pipe that is never torn (PIPE_BUF)."""
@@ -28,8 +29,6 @@ MAX_RECORD = 4096
 
 class WorkerOrder(Struct, frozen=True, forbid_unknown_fields=True):
     """How a worker is started: the JSON in its environment variable LONGSTOP_WORKER."""
-
-    VARIABLE = "LONGSTOP_WORKER"
 
     listen_fd: int
     control_fd: int
@@ -121,7 +120,7 @@ def read_order(text: str) -> WorkerOrder:
         return msgspec.json.decode(text, type=WorkerOrder)
     except msgspec.DecodeError as error:
         raise BadOrder(
-            f"{WorkerOrder.VARIABLE} does not say what a worker needs: {error};"
+            f"{VARIABLE} does not say what a worker needs: {error};"
             " workers are started by the supervisor (longstop-agent run)"
         ) from error
 

@@ -1,0 +1,77 @@
+"""What the cascade is handed: a model, a way to the cloud, a place for records.
+
+The worker hands it an engine, a socket pair and a pipe; the simulator its own.
+"""
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from msgspec import Struct
+
+from models.predict import Prediction
+from models.tensors import Sample
+from sync.wire import v1
+
+Bytes = bytes | bytearray | memoryview
+CloudReply = v1.Escalated | v1.Refused
+
+
+class InferRequest(Struct, frozen=True):
+    """One input to answer. Both moments are of the clock the cascade was handed."""
+
+    id: str
+    client: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: Bytes
+    deadline_ms: int
+    received: float
+    until: float
+    """When the caller stops waiting."""
+
+
+class Engine(Protocol):
+    """The loaded edge model of one task."""
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def input_name(self) -> str: ...
+
+    @property
+    def threshold(self) -> float | None: ...
+
+    def read(self, dtype: str, shape: tuple[int, ...], data: Bytes) -> Sample:
+        """The sample in these bytes. Raises `models.errors.InputError`."""
+        ...
+
+    async def predict(self, sample: Sample, *, until: float) -> Prediction:
+        """Run the model. Raises `Overloaded` at once when it could not be done by `until`."""
+        ...
+
+
+class Ask(Protocol):
+    """The way to the cloud model."""
+
+    def ask(self, escalation: v1.Escalation, client: str, until: float) -> Awaitable[CloudReply]:
+        """The cloud's answer, or why there is none (`code`: link_down, refused, overloaded).
+
+        Cancelled once the answer is of no more use. What has been handed over by then stays handed
+        over, and its answer becomes a revision.
+        """
+        ...
+
+
+class Records(Protocol):
+    """Where what happened is written down."""
+
+    def put(self, record: v1.Answered) -> None:
+        """Returns once the record survives the end of this process."""
+        ...

@@ -1,0 +1,158 @@
+"""Performs what the cascade decides.
+
+The record of an answer is written before the answer is given: what the caller knows, the device
+has counted.
+"""
+
+import asyncio
+
+from edge_agent.cascade import decision
+from edge_agent.cascade.ports import Ask, CloudReply, Engine, InferRequest, Records
+from edge_agent.sdk.messages import Reply, Timings
+from models.predict import Prediction
+from models.tensors import datatype_of
+from sync.clock import Clock
+from sync.wire import v1
+
+
+class Cascade:
+    """Answers inputs of one task, many at once."""
+
+    def __init__(
+        self, *, engine: Engine, ask: Ask, records: Records, clock: Clock, device: str
+    ) -> None:
+        self._engine = engine
+        self._ask = ask
+        self._records = records
+        self._clock = clock
+        self._device = device
+
+    async def answer(self, request: InferRequest) -> Reply:
+        """Answer one input before `request.until`.
+
+        Raises `models.errors.InputError`, `RuntimeFailed`, `Overloaded`, `SupervisorGone`.
+        """
+        sample = self._engine.read(request.dtype, request.shape, request.data)
+        prediction = await self._engine.predict(sample, until=request.until)
+        case = decision.Case(
+            self._engine.threshold, decision.answer_by(request.until, request.deadline_ms)
+        )
+        predicted = self._clock.monotonic()
+        step = decision.step(case, decision.Predicted(prediction.confidence), predicted)
+        asked: asyncio.Future[CloudReply] | None = None
+        wake_at = predicted
+        try:
+            while True:
+                for effect in step.effects:
+                    match effect:
+                        case decision.Escalate():
+                            question = self._question(request, case.answer_by - predicted)
+                            asked = asyncio.ensure_future(
+                                self._ask.ask(question, request.client, case.answer_by)
+                            )
+                            # It begins now, so that it is handed over however soon we are done.
+                            await asyncio.sleep(0)
+                        case decision.WakeAt(at):
+                            wake_at = at
+                        case decision.Answer():
+                            wait_us = _us(self._clock.monotonic() - predicted) if asked else 0
+                            said = _result(asked) if effect.source == "cloud" else None
+                            return self._give(request, prediction, effect, said, wait_us)
+                event = await self._heard(asked, wake_at)
+                step = decision.step(step.state, event, self._clock.monotonic())
+        finally:
+            if asked is not None:
+                asked.cancel()
+
+    async def _heard(
+        self, asked: asyncio.Future[CloudReply] | None, wake_at: float
+    ) -> decision.Event:
+        if asked is not None:
+            await asyncio.wait((asked,), timeout=max(0.0, wake_at - self._clock.monotonic()))
+            if asked.done():
+                match asked.result():
+                    case v1.Escalated():
+                        return decision.CloudAnswered()
+                    case v1.Refused(code):
+                        return decision.CloudDeclined(code)
+        return decision.Woke()
+
+    def _question(self, request: InferRequest, timeout_s: float) -> v1.Escalation:
+        tensor = v1.Tensor(
+            self._engine.input_name,
+            datatype_of(request.dtype),
+            request.shape,
+            bytes(request.data),
+        )
+        return v1.Escalation(
+            device=self._device,
+            request_id=request.id,
+            task=self._engine.task,
+            version=self._engine.version,
+            timeout_ms=max(0, int(timeout_s * 1000)),
+            inputs=(tensor,),
+        )
+
+    def _give(
+        self,
+        request: InferRequest,
+        prediction: Prediction,
+        answer: decision.Answer,
+        said: v1.Escalated | None,
+        wait_us: int,
+    ) -> Reply:
+        """Write the record, then the reply."""
+        engine = self._engine
+        timings = Timings(
+            prepare_us=prediction.prepare_us,
+            run_us=prediction.run_us,
+            wait_us=wait_us,
+            total_us=_us(self._clock.monotonic() - request.received),
+        )
+        label, confidence, version = prediction.label, prediction.confidence, engine.version
+        if said is not None:
+            label, confidence, version = said.label, said.confidence, said.version
+        record = v1.Answered(
+            request_id=request.id,
+            client=request.client,
+            task=engine.task,
+            version=engine.version,
+            digest=engine.digest,
+            route=answer.source,
+            final=answer.final,
+            reason=answer.reason,
+            label=label,
+            confidence=confidence,
+            hard=answer.hard,
+            deadline_ms=request.deadline_ms,
+            prepare_us=timings.prepare_us,
+            run_us=timings.run_us,
+            wait_us=timings.wait_us,
+            total_us=timings.total_us,
+            at=self._clock.wall(),
+        )
+        self._records.put(record)
+        return Reply(
+            id=request.id,
+            label=label,
+            confidence=confidence,
+            source=answer.source,
+            final=answer.final,
+            reason=answer.reason,
+            hard=answer.hard,
+            version=version,
+            digest=engine.digest,
+            timings=timings,
+        )
+
+
+def _result(asked: asyncio.Future[CloudReply] | None) -> v1.Escalated | None:
+    match asked and asked.result():
+        case v1.Escalated() as said:
+            return said
+        case _:
+            return None
+
+
+def _us(seconds: float) -> int:
+    return max(0, round(seconds * 1e6))

@@ -1,0 +1,74 @@
+"""Requests and replies of the local socket, from bytes and to bytes. No I/O.
+
+Who asks is believed nothing: every field is checked and bounded, and what is wrong is said in a
+reply that carries the request's own id where it could be read.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from edge_agent.errors import BadRequest
+from edge_agent.sdk import wire
+from edge_agent.sdk.messages import Infer, Refused, Reply
+
+LONGEST_WAIT_S = 30.0
+"""Beyond it an answer is a batch job; the supervisor remembers open requests for longer."""
+_STALE_S = 10.0
+_SOURCE = '{"op":"infer"} needs id, client, deadline_ms, dtype and shape'
+
+
+class _Bounds(Struct, frozen=True):
+    """What the fields of `Infer` may hold; its own types are checked when it is read."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=128)]
+    client: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
+    deadline_ms: Annotated[int, Meta(ge=1, le=int(LONGEST_WAIT_S * 1000))]
+    dtype: Annotated[str, Meta(max_length=16)]
+    shape: Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(max_length=16)]
+
+
+class _IdOnly(Struct, frozen=True):
+    id: str = ""
+
+
+_infer = msgspec.json.Decoder(Infer)
+_bounds = msgspec.json.Decoder(_Bounds)
+_id_only = msgspec.json.Decoder(_IdOnly)
+_encoder = msgspec.json.Encoder()
+
+
+def read_request(meta: bytes) -> Infer:
+    """The request in a frame. Raises `BadRequest`."""
+    try:
+        _bounds.decode(meta)
+        infer: Infer = _infer.decode(meta)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"request cannot be read: {error}; {_SOURCE}") from error
+    return infer
+
+
+def id_of(meta: bytes) -> str:
+    """The id in a request that is otherwise unreadable, or nothing."""
+    try:
+        return str(_id_only.decode(meta).id)[:128]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+
+
+def moment(infer: Infer, received: float) -> float:
+    """When the caller stops waiting, by the worker's clock.
+
+    What the request says of its own age counts only when it can be true: the caller may live in a
+    container whose clock began elsewhere.
+    """
+    latest = received + infer.deadline_ms / 1000
+    if infer.until is None or not received - _STALE_S <= infer.until <= latest:
+        return latest
+    return infer.until
+
+
+def write_reply(reply: Reply | Refused) -> bytes:
+    """The frame of a reply."""
+    return wire.head(_encoder.encode(reply))

@@ -1,0 +1,1 @@
+"""Where inputs come from when no program hands them in."""

@@ -1,0 +1,54 @@
+"""Which files of a folder are whole, judged from listings alone. No I/O.
+
+1. A name that begins with a dot or ends in `.part` or `.tmp` is somebody's unfinished file.
+2. A file is whole when two looks in a row saw the same size and time, or at once when it was seen
+   under an unfinished name before: it was renamed in.
+3. A file is given out once, and again when its size or time has changed.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+_UNFINISHED = (".part", ".tmp")
+
+
+class Seen(NamedTuple):
+    """One file in one listing."""
+
+    name: str
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+class Watch:
+    """Remembers what the looks before have seen."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, Seen] = {}
+        self._unfinished: frozenset[int] = frozenset()
+        self._given: dict[str, Seen] = {}
+
+    def look(self, listing: Iterable[Seen]) -> list[Seen]:
+        """The files that are whole and have not been given out, by name."""
+        named = {seen.name: seen for seen in listing}
+        finished = {name: seen for name, seen in named.items() if not is_unfinished(name)}
+        whole = [
+            seen
+            for name, seen in sorted(finished.items())
+            if self._given.get(name) != seen
+            and (self._before.get(name) == seen or seen.inode in self._unfinished)
+        ]
+        self._before = finished
+        self._unfinished = frozenset(named[name].inode for name in named.keys() - finished.keys())
+        self._given = {name: seen for name, seen in self._given.items() if name in finished}
+        self._given.update((seen.name, seen) for seen in whole)
+        return whole
+
+    def again(self, seen: Seen) -> None:
+        """Give this file out once more: it could not be dealt with."""
+        self._given.pop(seen.name, None)
+
+
+def is_unfinished(name: str) -> bool:
+    return name.startswith(".") or name.endswith(_UNFINISHED)

@@ -1,0 +1,176 @@
+"""Wires the inference process of one task: model, cascade, local socket, line to its supervisor.
+
+Started by the supervisor alone. It opens no network connection and ends when its supervisor does.
+Exit codes: 0 drained after `Retire` or SIGTERM, 2 started wrongly, 3 the package does not run here,
+4 the supervisor is gone.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import uvloop
+
+from edge_agent.cloud import handover
+from edge_agent.cloud.ask import SupervisorAsk
+from edge_agent.cloud.line import Line
+from edge_agent.cloud.pipe import RecordPipe
+from edge_agent.errors import AgentError, BadOrder, SupervisorGone
+from edge_agent.local_api import frames
+from edge_agent.local_api.run import LocalApi
+from edge_agent.sdk.messages import Infer, Refused, Reply
+from edge_agent.sdk.wire import Frame
+from models.errors import ModelsError
+from sync.clock import SystemClock
+from sync.errors import MalformedMessage
+from sync.runner import ThreadRunner
+
+DRAINED, STARTED_WRONGLY, DOES_NOT_RUN, SUPERVISOR_GONE = 0, 2, 3, 4
+
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s worker %(levelname)s %(name)s %(message)s"
+    )
+    # Ctrl-C reaches every process of the terminal; when workers end is the supervisor's to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # numpy reads it when it is imported, which is below: more threads only get in each other's way.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        order = handover.read_order(os.environ.get(handover.VARIABLE, ""))
+    except BadOrder as error:
+        log.error("worker.not_started code=%s why=%s", error.code, error)
+        return STARTED_WRONGLY
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work(order))
+
+
+async def work(order: handover.WorkerOrder) -> int:
+    """Serve until told to retire or left alone; gives back the exit code."""
+    from edge_agent.cascade.ports import InferRequest
+    from edge_agent.cascade.run import Cascade
+    from edge_agent.engine import Engine
+    from edge_agent.sources.arrays import Kind
+    from edge_agent.sources.directory import DirectorySource
+
+    clock = SystemClock()
+    retire = asyncio.Event()
+
+    def on_frame(frame: Frame) -> None:
+        try:
+            said = handover.read_to_worker(frame.meta)
+        except MalformedMessage as error:
+            log.warning("worker.not_understood why=%s", error)
+            return
+        if isinstance(said, handover.Retire):
+            retire.set()
+        else:
+            ask.heard(said, order.task)
+
+    line = await Line.open(socket.socket(fileno=order.control_fd), on_frame)
+    ask = SupervisorAsk(line)
+    try:
+        engine = Engine.load(
+            Path(order.package),
+            digest=order.digest,
+            clock=clock,
+            thread=lambda: ThreadRunner("engine"),
+        )
+        if engine.task != order.task:
+            raise BadOrder(f"package {order.package} is of task {engine.task}, not {order.task}")
+    except (ModelsError, AgentError) as error:
+        log.error("worker.failed code=%s why=%s", error.code, error)
+        line.send(handover.Failed(error.code, str(error)))
+        await line.close()
+        return DOES_NOT_RUN
+    pipe = RecordPipe(order.record_fd, lambda count: line.send(handover.Missed(count)))
+    cascade = Cascade(engine=engine, ask=ask, records=pipe, clock=clock, device=order.device)
+
+    async def answer(infer: Infer, data: bytes | bytearray, received: float) -> Reply | Refused:
+        request = InferRequest(
+            id=infer.id,
+            client=infer.client,
+            dtype=infer.dtype,
+            shape=infer.shape,
+            data=data,
+            deadline_ms=infer.deadline_ms,
+            received=received,
+            until=frames.moment(infer, received),
+        )
+        try:
+            return await cascade.answer(request)
+        except SupervisorGone:
+            raise
+        except (ModelsError, AgentError) as error:
+            return Refused(infer.id, error.code, str(error))
+
+    api = LocalApi(socket.socket(fileno=order.listen_fd), answer, clock)
+    files = ThreadRunner("directory")
+    sources: list[asyncio.Task[None]] = []
+    if order.directory is not None:
+        source = DirectorySource(
+            Path(order.directory),
+            answer=lambda infer, data: answer(infer, data, clock.monotonic()),
+            runner=files,
+            kind=Kind(engine.input_dtype, engine.input_shape),
+        )
+        sources.append(asyncio.create_task(source.run()))
+        sources[-1].add_done_callback(_tell_if_broken)
+    # What is here now stays: the collector need not look at it again in the middle of a request.
+    gc.collect()
+    gc.freeze()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, retire.set)
+    api.start()
+    line.send(handover.Ready(engine.task, engine.version, engine.digest, os.getpid()))
+    log.info(
+        "worker.ready task=%s version=%s run_us=%.0f",
+        engine.task,
+        engine.version,
+        engine.typical_s * 1e6,
+    )
+    try:
+        return await _until_the_end(line, retire, api, sources, pipe)
+    finally:
+        engine.close()
+        files.close()
+
+
+async def _until_the_end(
+    line: Line,
+    retire: asyncio.Event,
+    api: LocalApi,
+    sources: list[asyncio.Task[None]],
+    pipe: RecordPipe,
+) -> int:
+    told = asyncio.ensure_future(retire.wait())
+    await asyncio.wait((line.gone, told), return_when=asyncio.FIRST_COMPLETED)
+    for source in sources:
+        source.cancel()
+    if not line.gone.done():
+        drained = asyncio.ensure_future(api.retire())
+        await asyncio.wait((line.gone, drained), return_when=asyncio.FIRST_COMPLETED)
+        if drained.done():
+            pipe.tell()
+            line.send(handover.Drained())
+            await line.close()
+            log.info("worker.drained")
+            return DRAINED
+    log.warning("worker.left_alone")
+    return SUPERVISOR_GONE
+
+
+def _tell_if_broken(source: asyncio.Task[None]) -> None:
+    """A source that broke takes nothing else with it, but it is not silent either."""
+    if not source.cancelled() and (error := source.exception()) is not None:
+        log.error("worker.source_broken", exc_info=error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
