@@ -1,0 +1,1 @@
+"""How a device comes by the package version it should run, and never loses the one it has."""
