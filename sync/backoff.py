@@ -7,7 +7,7 @@ together does not come back together. Chance enters as an argument: whoever wait
 from msgspec import Struct
 
 
-class Backoff(Struct, frozen=True):
+class Backoff(Struct, frozen=True, forbid_unknown_fields=True):
     """The two numbers of a retry."""
 
     base_s: float

@@ -11,7 +11,8 @@ SyncError
 |-- OutboxError
 |   |-- OutboxBusy            another process holds this outbox
 |   |-- OutboxFull            the byte budget is spent and nothing may be dropped
-|   `-- OutboxDamaged         the database cannot be read
+|   |-- OutboxDamaged         the database cannot be read
+|   `-- OutboxUnavailable     the database cannot be opened now, or is of a later format
 |-- TrustError
 |   |-- BadSignature
 |   `-- BadKey
@@ -69,6 +70,10 @@ class OutboxFull(OutboxError):
 
 class OutboxDamaged(OutboxError):
     code = "outbox_damaged"
+
+
+class OutboxUnavailable(OutboxError):
+    code = "outbox_unavailable"
 
 
 class TrustError(SyncError):
