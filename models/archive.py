@@ -80,7 +80,10 @@ def unpack(archive: bytes) -> tuple[Entry, ...]:
         if len(data) < size:
             _damaged(f"it ends inside file {name!r}")
         entries.append(Entry(name, data))
+        ends = at + _BLOCK + size
         at += _BLOCK + -(-size // _BLOCK) * _BLOCK
+        if any(plain[ends:at]):
+            _damaged(f"something hides behind file {name!r}")
     if plain.count(0, at) != len(plain) - at:
         _damaged("something follows its end")
     return tuple(entries)

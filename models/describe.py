@@ -51,7 +51,7 @@ def promise(decision: Decision) -> str:
         f"{rule} Promise: of all inputs, at most {100 * decision.eps:g} % are answered on the "
         "device wrongly where the cloud would have been right. The rule behind it keeps this in at "
         f"least {100 * (1 - decision.delta):g} of 100 calibrations; this one saw {decision.k} such "
-        f"cases in {decision.n:,} held-out samples (upper limit {100 * decision.upper_bound:.2f} %)."
+        f"cases in {decision.n:,} held-out samples, upper limit {100 * decision.upper_bound:.2f} %."
     )
 
 

@@ -34,14 +34,14 @@ RAW_INPUTS = {
 }
 
 
-def build_zoo(task: str, version: str, into: Path) -> Path:
+def build_zoo(task: str, version: str, into: Path, *, zoo: Path = ZOO) -> Path:
     """Make the package folder `<into>/<task>-<version>` and return it.
 
     Raises `UnknownTask` and as `build` does.
     """
     if task not in RAW_INPUTS:
         raise UnknownTask(f"the zoo has no task {task!r}; choose one of {', '.join(RAW_INPUTS)}")
-    raw, folder = RAW_INPUTS[task], ZOO / task
+    raw, folder = RAW_INPUTS[task], zoo / task
     figures = _read(folder / "figures.json", Figures)
     parts = Parts(
         name=f"zoo-{task}",
