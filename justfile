@@ -13,6 +13,7 @@ python := ".venv/bin/python -P"
 compile := "requirements/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package longstop-sdk --no-emit-package longstop"
 
 # List the recipes
+[private]
 default:
     @just --list --unsorted --list-heading "{{heading}}"
 

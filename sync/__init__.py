@@ -1,1 +1,1 @@
-"""What device and cloud share and neither owns: the wire, the outbox, transports, trust, settings, clock."""
+"""What both halves share: the wire, the outbox, transports, trust, settings and the clock."""
