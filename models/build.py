@@ -70,7 +70,7 @@ def build(parts: Parts, version: str, into: Path) -> Path:
         golden=Golden(0, 1, parts.low, parts.high, (nothing,), (nothing,), TOLERANCE),
         figures=_ref(figures[0]) if figures else None,
     )
-    decode(encode(draft))  # What cannot be read is refused before anything runs.
+    draft = decode(encode(draft))  # What cannot be read is refused before anything runs.
     manifest = encode(replace(draft, golden=_golden(draft, parts)))
     package.write_folder(into, [Entry(package.MANIFEST, manifest), edge, cloud, *figures])
     return into
