@@ -35,9 +35,15 @@ DECISION = Decision(
 )
 
 
-def write_matrix(path: Path, weights: npt.NDArray[np.float32], *, outputs: int = 1) -> Path:
+def write_matrix(
+    path: Path,
+    weights: npt.NDArray[np.float32],
+    *,
+    shape: tuple[int, ...] = (1, 2, 3),
+    outputs: int = 1,
+) -> Path:
     """An ONNX file that flattens its input and multiplies it by `weights`."""
-    rows, columns = weights.shape
+    columns = weights.shape[1]
     names = ["logits", *(f"other{at}" for at in range(1, outputs))]
     nodes = [
         helper.make_node("Flatten", ["x"], ["flat"], axis=1),
@@ -46,7 +52,7 @@ def write_matrix(path: Path, weights: npt.NDArray[np.float32], *, outputs: int =
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 2, rows // 2])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *shape])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", columns]) for name in names],
         [onnx.numpy_helper.from_array(weights, "w")],
     )

@@ -13,9 +13,17 @@ from msgspec import Struct
 from models.build import Parts, build
 from models.errors import FileMissing, ManifestInvalid, UnknownTask
 from models.manifest import Decision, TensorSpec
-from models.zoo.figures import ZOO, Figures
+from models.pipeline.declared import Step
+from models.zoo.figures import ZOO
 
 T = TypeVar("T")
+
+
+class Measured(Struct, frozen=True):
+    """What a package needs of `figures.json`."""
+
+    label_names: tuple[str, ...]
+    preparation: tuple[Step, ...]
 
 
 class RawInput(Struct, frozen=True):
@@ -42,7 +50,7 @@ def build_zoo(task: str, version: str, into: Path, *, zoo: Path = ZOO) -> Path:
     if task not in RAW_INPUTS:
         raise UnknownTask(f"the zoo has no task {task!r}; choose one of {', '.join(RAW_INPUTS)}")
     raw, folder = RAW_INPUTS[task], zoo / task
-    figures = _read(folder / "figures.json", Figures)
+    figures = _read(folder / "figures.json", Measured)
     parts = Parts(
         name=f"zoo-{task}",
         task=task,

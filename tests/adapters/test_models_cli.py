@@ -1,0 +1,251 @@
+"""`longstop-models` as an operator uses it: what it prints, what it refuses, how it exits."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import zstandard
+
+from models import package, release
+from models.cli import main
+from models.errors import FileMissing, ManifestInvalid
+from models.manifest import Role
+from models.pipeline.declared import Cast, Reshape, Scale
+from models.zoo.packages import Measured, build_zoo
+from sync.trust import keys
+from tests.tiny_models import DECISION, build_tiny, write_matrix
+
+KEY = keys.generate()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A folder with a package, its archives and its signed release."""
+    folder = build_tiny(tmp_path / "parts").rename(tmp_path / "package")
+    packed = release.prepare(folder)
+    (tmp_path / "edge.tar.zst").write_bytes(packed.edge)
+    (tmp_path / "cloud.tar.zst").write_bytes(packed.cloud)
+    (tmp_path / "release.json").write_bytes(release.sign(packed.release, KEY))
+    return tmp_path
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("path", "cloud"), [("package", "whole"), ("edge.tar.zst", "absent")], ids=["folder", "archive"]
+)
+def test_inspect_shows_a_package_to_a_person(
+    desk: Path, capsys: pytest.CaptureFixture[str], path: str, cloud: str
+) -> None:
+    assert main(["inspect", str(desk / path)]) == 0
+    text = said(capsys)
+    manifest = package.read(desk / "package", Role.EDGE).manifest
+    for part in (
+        "tiny 1, task shades, format 1",
+        "input image: uint8 [2, 3] (HW)",
+        "prepared cast to float32, then scale by 0.003922, then normalise with mean 0.5 and",
+        "output one of 3: low, middle, high",
+        f"bytes {manifest.edge.model.file.sha256[:16]}… whole",
+        f"{manifest.cloud.model.file.sha256[:16]}… {cloud}",
+        "figures.json both",
+        "Inputs with a confidence below 0.7000 go to the cloud.",
+        "Promise: of all inputs, at most 2 % are answered on the device wrongly where the cloud would have been right.",
+        "in at least 90 of 100 calibrations; this one saw 4 such cases in 500 held-out samples",
+        "Golden inputs: 2, made from seed",
+    ):
+        assert part in text
+
+
+def test_inspect_shows_the_same_to_a_script(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "--json", str(desk / "package")]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["manifest"] == json.loads((desk / "package" / "manifest.json").read_bytes())
+    assert [file["state"] for file in shown["files"]] == ["whole", "whole", "whole"]
+    assert shown["promise"].startswith("Inputs with a confidence below 0.7000")
+
+
+def test_inspect_points_at_an_altered_file(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (desk / "package" / "edge.onnx").write_bytes(b"other")
+    assert main(["inspect", str(desk / "package")]) == 0
+    assert "altered" in said(capsys)
+
+
+def test_verify_runs_both_halves_of_a_folder(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(desk / "package")]) == 0
+    text = said(capsys)
+    assert "shades 1 is whole" in text
+    assert "edge: 3 files match, 2 golden inputs agree (onnx on cpu)" in text
+    assert "cloud: 3 files match" in text
+    assert "signature not checked" in text
+
+
+@pytest.mark.parametrize("path", ["package", "edge.tar.zst", "cloud.tar.zst"])
+def test_verify_checks_who_signed(
+    desk: Path, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    assert main(["verify", "--json", *signed(desk), str(desk / path)]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["signed_by"] == keys.key_id(KEY)
+    assert [half["half"] for half in shown["halves"]] == (
+        ["edge", "cloud"] if path == "package" else [path.partition(".")[0]]
+    )
+
+
+def swap_models(desk: Path) -> list[str]:
+    """Edge and cloud trade their files, hashes and all: only the golden outputs can tell."""
+    folder = desk / "package"
+    edge, cloud = (folder / "edge.onnx").read_bytes(), (folder / "cloud.onnx").read_bytes()
+    (folder / "edge.onnx").write_bytes(cloud)
+    (folder / "cloud.onnx").write_bytes(edge)
+    text = (folder / "manifest.json").read_text()
+    one, other = package.digest(edge), package.digest(cloud)
+    text = text.replace(one, "?").replace(other, one).replace("?", other)
+    (folder / "manifest.json").write_text(text)
+    return ["verify", str(folder)]
+
+
+def cut_archive(desk: Path) -> list[str]:
+    (desk / "edge.tar.zst").write_bytes((desk / "edge.tar.zst").read_bytes()[:-20])
+    return ["verify", str(desk / "edge.tar.zst")]
+
+
+def signed(desk: Path, key: keys.PrivateKey = KEY) -> list[str]:
+    return ["--key", keys.public_text(key), "--release", str(desk / "release.json")]
+
+
+def other_key(desk: Path) -> list[str]:
+    return ["verify", str(desk / "package"), *signed(desk, keys.generate())]
+
+
+def other_archive(desk: Path) -> list[str]:
+    """An archive of the same files, packed by somebody else."""
+    path = desk / "edge.tar.zst"
+    plain = zstandard.ZstdDecompressor().decompress(path.read_bytes())
+    path.write_bytes(zstandard.ZstdCompressor(level=1).compress(plain))
+    return ["verify", str(path), *signed(desk)]
+
+
+def altered_manifest(desk: Path) -> list[str]:
+    path = desk / "package" / "manifest.json"
+    path.write_text(path.read_text().replace('"threshold": 0.7', '"threshold": 0.1'))
+    return ["verify", str(desk / "package"), *signed(desk)]
+
+
+def no_models(desk: Path) -> list[str]:
+    (desk / "package" / "edge.onnx").unlink()
+    (desk / "package" / "cloud.onnx").unlink()
+    return ["verify", str(desk / "package")]
+
+
+REFUSALS: dict[str, tuple[Callable[[Path], list[str]], str, str]] = {
+    "models swapped": (
+        swap_models,
+        "golden_mismatch",
+        "edge model of shades 1 answers",
+    ),
+    "archive cut": (cut_archive, "archive_damaged", "fetch it again"),
+    "wrong key": (other_key, "signature_invalid", "ask the publisher which key is right"),
+    "foreign archive": (other_archive, "hash_mismatch", "neither archive of release shades 1"),
+    "altered manifest": (altered_manifest, "hash_mismatch", "is not the one of release shades 1"),
+    "no models": (no_models, "file_missing", "holds neither half's model"),
+    "no path": (lambda desk: ["inspect", str(desk / "x")], "file_missing", "check the path"),
+    "no package": (lambda desk: ["inspect", str(desk)], "file_missing", "manifest.json"),
+    "no archive": (
+        lambda desk: ["inspect", str(desk / "release.json")],
+        "archive_damaged",
+        "no whole zstd frame",
+    ),
+    "no key": (
+        lambda desk: [
+            *("verify", str(desk / "package"), "--key", "ed25519:xyz"),
+            *("--release", str(desk / "release.json")),
+        ],
+        "bad_key",
+        "64 hexadecimal digits",
+    ),
+    "no task": (
+        lambda desk: ["build", "pastries", "--version", "1", "--out", str(desk)],
+        "unknown_task",
+        "choose one of apparel, activity, digits",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_refusal_names_the_code_the_thing_and_the_next_step(
+    desk: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    arrange, code, says = REFUSALS[name]
+    command = arrange(desk)
+    assert main(command) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"longstop-models: {code}: ")
+    assert says in printed.err
+    assert main([*command, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["code"] == code
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["bake"],
+        ["inspect"],
+        ["verify", "x", "--key", "ed25519:00"],
+        ["verify", "x", "--release", "r"],
+        ["build", "digits"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_two(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(command)
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: longstop-models")
+
+
+# Building from the zoo's parts.
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    """A zoo whose digits are told apart by one untrained matrix."""
+    chance = np.random.default_rng(0)
+    folder = tmp_path / "zoo" / "digits"
+    folder.mkdir(parents=True)
+    for name in ("edge.onnx", "cloud.onnx"):
+        weights = chance.normal(size=(64, 10)).astype(np.float32)
+        write_matrix(folder / name, weights, shape=(1, 8, 8))
+    measured = Measured(
+        label_names=tuple(str(digit) for digit in range(10)),
+        preparation=(Cast("float32"), Scale((1 / 16,)), Reshape((1, 8, 8))),
+    )
+    (folder / "figures.json").write_bytes(msgspec.json.encode(measured))
+    (folder / "decision.json").write_bytes(msgspec.json.encode(DECISION))
+    return folder.parent
+
+
+def test_a_zoo_task_becomes_a_package_that_verifies(zoo: Path, tmp_path: Path) -> None:
+    folder = build_zoo("digits", "7", tmp_path / "out", zoo=zoo)
+    assert folder == tmp_path / "out" / "digits-7"
+    assert main(["verify", str(folder)]) == 0
+    manifest = package.read(folder, Role.EDGE).manifest
+    assert (manifest.task, manifest.version, manifest.name) == ("digits", "7", "zoo-digits")
+    assert manifest.inputs[0].shape == (8, 8)
+    assert manifest.figures is not None
+
+
+def test_an_untrained_task_says_how_to_train_it(zoo: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileMissing, match=r"\./just train apparel makes it"):
+        build_zoo("apparel", "1", tmp_path / "out", zoo=zoo)
+    (zoo / "digits" / "decision.json").write_text("{}")
+    with pytest.raises(ManifestInvalid, match="does not have its fields"):
+        build_zoo("digits", "1", tmp_path / "out", zoo=zoo)
