@@ -107,7 +107,9 @@ class Count(Struct, frozen=True):
 
 
 class Summary(Struct, frozen=True):
-    """The fleet in a few numbers. Sums are over the devices that are live."""
+    """The fleet in a few numbers. `pending` and `escalations_waiting` add up each device's last word:
+    what a silent device holds it still holds, and nobody can know of more.
+    """
 
     at: float
     total: int
@@ -120,9 +122,7 @@ class Summary(Struct, frozen=True):
     pending: int | None
     escalations_waiting: int | None
     said_at: float | None
-    """The oldest word among those the two sums are made of; None when nobody live has spoken."""
-    unheard: int
-    """Devices that have spoken once and are not in the sums."""
+    """The oldest word among those the two sums are made of; None when nobody has spoken."""
 
 
 class Fleet(Struct, frozen=True):

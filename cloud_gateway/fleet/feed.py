@@ -1,19 +1,16 @@
 """The fleet as JSON and as a stream: what the page reads, and any script may."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Protocol
+from typing import Protocol
 
 import msgspec
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from msgspec import Struct
 
 from cloud_gateway.errors import UnknownDevice
-from cloud_gateway.facts import DeviceFacts, DevicePage, Fleet, Mark, Series, State
-from cloud_gateway.fleet import listing
-
-MAX_MINUTES = 24 * 60
-Text = Annotated[str, Query(max_length=200)]
+from cloud_gateway.facts import DeviceFacts, DevicePage, Fleet, Series
+from cloud_gateway.listing import Chart, Query, read, select
 
 
 class Watching(Protocol):
@@ -40,40 +37,19 @@ class Listed(Struct, frozen=True):
     devices: tuple[DeviceFacts, ...]
 
 
-async def asked(
-    name: Text = "",
-    state: State | None = None,
-    task: Text = "",
-    version: Text = "",
-    mark: Mark | None = None,
-    sort: listing.Sort = "name",
-    descending: bool = False,  # noqa: FBT001, FBT002 - FastAPI passes query parameters by name
-    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
-    limit: Annotated[int, Query(ge=1, le=listing.MAX_LIMIT)] = 100,
-) -> listing.Query:
-    """The list a request asks for, by its query parameters."""
-    return listing.Query(
-        name=name,
-        state=state,
-        task=task,
-        version=version,
-        mark=mark,
-        sort=sort,
-        descending=descending,
-        offset=offset,
-        limit=limit,
-    )
-
-
 def router(watch: Watching) -> APIRouter:
     """Routes under /v1/fleet; all of them only read."""
     routes = APIRouter(prefix="/v1/fleet", tags=["fleet"])
 
     @routes.get("")
-    async def devices(query: Annotated[listing.Query, Depends(asked)]) -> Response:
-        """Devices, windowed: `total` is how many match, `devices` the stretch asked for."""
+    async def devices(request: Request) -> Response:
+        """Devices, windowed: `total` is how many match, `devices` the stretch asked for.
+
+        Parameters are the fields of `listing.Query`.
+        """
+        query = read(Query, request.query_params)
         fleet = await watch.fleet()
-        window = listing.select(fleet.devices, query)
+        window = select(fleet.devices, query)
         end = query.offset + len(window.devices)
         return _json(
             Listed(
@@ -93,13 +69,13 @@ def router(watch: Watching) -> APIRouter:
         return _json((await watch.fleet()).summary)
 
     @routes.get("/series")
-    async def series(
-        minutes: Annotated[int, Query(ge=1, le=MAX_MINUTES)] = 60,
-        task: Text = "",
-        device: Text = "",
-    ) -> Response:
-        """Requests by route, and latency, over time. A time without a bucket is not known."""
-        return _json(await watch.series(minutes, task=task, device=device))
+    async def series(request: Request) -> Response:
+        """Requests by route, and latency, over time. A time without a bucket is not known.
+
+        Parameters are the fields of `listing.Chart`.
+        """
+        chart = read(Chart, request.query_params)
+        return _json(await watch.series(chart.minutes, task=chart.task, device=chart.device))
 
     @routes.get("/devices/{name}")
     async def device(name: str) -> Response:
@@ -112,13 +88,14 @@ def router(watch: Watching) -> APIRouter:
         return _json(page)
 
     @routes.get("/events")
-    async def events(
-        after: Annotated[str | None, Query(max_length=64)] = None,
-        last_event_id: Annotated[str | None, Header(max_length=64)] = None,
-    ) -> StreamingResponse:
-        """A snapshot, then what changes. Resumes after the id of the last event seen."""
+    async def events(request: Request) -> StreamingResponse:
+        """A snapshot, then what changes. Resumes after the id of the last event seen.
+
+        A browser sends that id as `Last-Event-ID`; anybody else may send it as `after`.
+        """
+        seen = request.headers.get("last-event-id") or request.query_params.get("after")
         return StreamingResponse(
-            watch.stream(last_event_id or after),
+            watch.stream(seen),
             media_type="text/event-stream",
             # A proxy that collects the stream before it passes it on would make it worthless.
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},

@@ -141,16 +141,16 @@ def refusals(
 ) -> dict[str, tuple[RefusalFacts, ...]]:
     found: dict[str, list[RefusalFacts]] = defaultdict(list)
     said = refusal.c
-    for name, task, version, code, reason, heard_at in connection.execute(
-        select(said.device, said.task, said.version, said.code, said.reason, said.heard_at)
+    for name, task, version, code, reason, at in connection.execute(
+        select(said.device, said.task, said.version, said.code, said.reason, said.at)
         .where(said.tenant == TENANT)
-        .order_by(said.heard_at.desc())
+        .order_by(said.at.desc())
     ):
         standing = any(
             one.task == task and one.behind and one.desired == version
             for one in tasks.get(name, ())
         )
-        found[name].append(RefusalFacts(task, version, code, reason, heard_at, standing))
+        found[name].append(RefusalFacts(task, version, code, reason, at, standing))
     return {name: tuple(refusals) for name, refusals in found.items()}
 
 
@@ -200,7 +200,7 @@ def histograms(
             counted.route,
             func.sum(counted.n),
             func.max(counted.latency_max_us),
-            *(func.sum(counted[name]) for name in _LATENCY),
+            *(func.sum(counted[bound]) for bound in _LATENCY),
         )
         .where(
             counted.tenant == TENANT,

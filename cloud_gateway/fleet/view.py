@@ -26,8 +26,8 @@ from cloud_gateway.facts import (
     TaskFacts,
 )
 from cloud_gateway.fleet import reading
-from cloud_gateway.fleet.listing import Query, matching
 from cloud_gateway.fleet.presence import judge
+from cloud_gateway.listing import Query, matching
 from cloud_gateway.tables import DEVICE_STEP_S, FLEET_STEP_S
 from sync.clock import Clock
 
@@ -172,8 +172,8 @@ def step_of(minutes: int, finest_s: int) -> int:
 
 
 def _summary(devices: Sequence[DeviceFacts], at: float) -> Summary:
-    live = [one for one in devices if one.state == "live"]
     counted = [one.answers for one in devices if one.answers is not None]
+    spoken = [one for one in devices if one.said_at is not None]
     records = [one.records_at for one in devices if one.records_at is not None]
     lists = {state: Query(state=state) for state in STATES}
     marked = {mark: Query(mark=mark) for mark in MARKS}
@@ -196,8 +196,7 @@ def _summary(devices: Sequence[DeviceFacts], at: float) -> Summary:
         if counted
         else None,
         records_at=max(records, default=None),
-        pending=sum(one.pending or 0 for one in live) if live else None,
-        escalations_waiting=sum(one.escalations_waiting or 0 for one in live) if live else None,
-        said_at=min((one.said_at for one in live if one.said_at is not None), default=None),
-        unheard=sum(one.contact_at is not None for one in devices) - len(live),
+        pending=sum(one.pending or 0 for one in spoken) if spoken else None,
+        escalations_waiting=sum(one.escalations_waiting or 0 for one in spoken) if spoken else None,
+        said_at=min((one.said_at or at for one in spoken), default=None),
     )

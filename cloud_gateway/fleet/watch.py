@@ -161,7 +161,7 @@ class Watch:
     def _number_of(self, id: str | None) -> int:
         """The picture a viewer has seen; 0 when it is none of ours or no longer kept."""
         epoch, _, number = (id or "").rpartition("-")
-        if epoch != self._epoch or not number.isdecimal():
+        if epoch != self._epoch or not number.isdecimal() or len(number) > 18:
             return 0
         seen = int(number)
         return seen if self._number - len(self._told) <= seen <= self._number else 0

@@ -6,31 +6,34 @@
 3. A name matches by any part of it, upper and lower case alike; all else matches whole.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlencode
 
-from msgspec import Struct, structs
+import msgspec
+from msgspec import Meta, Struct, structs
 
+from cloud_gateway.errors import BadRequest
 from cloud_gateway.facts import STATES, DeviceFacts, Mark, State
 
 Sort = Literal["name", "state", "contact", "task", "escalated", "pending", "waiting", "refusals"]
 Key = tuple[float, str]
-MAX_LIMIT = 500
+T = TypeVar("T", bound=Struct)
+Text = Annotated[str, Meta(max_length=200)]
 
 
-class Query(Struct, frozen=True):
+class Query(Struct, frozen=True, forbid_unknown_fields=True):
     """A list of devices. Empty text and None ask for nothing."""
 
-    name: str = ""
+    name: Text = ""
     state: State | None = None
-    task: str = ""
-    version: str = ""
+    task: Text = ""
+    version: Text = ""
     mark: Mark | None = None
     sort: Sort = "name"
     descending: bool = False
-    offset: int = 0
-    limit: int = 100
+    offset: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
 
     @property
     def filtered(self) -> bool:
@@ -49,12 +52,30 @@ class Query(Struct, frozen=True):
         )
 
 
+class Chart(Struct, frozen=True, forbid_unknown_fields=True):
+    """A stretch of time, of the fleet or of one task or device."""
+
+    minutes: Annotated[int, Meta(ge=1, le=24 * 60)] = 60
+    task: Text = ""
+    device: Text = ""
+
+
 class Window(Struct, frozen=True):
     """The stretch of a list that was asked for, and how long the whole list is."""
 
     total: int
     offset: int
     devices: tuple[DeviceFacts, ...]
+
+
+def read(shape: type[T], parameters: Mapping[str, str]) -> T:
+    """What a request's parameters ask for; an empty one asks for nothing. Raises `BadRequest`."""
+    given = {key: value for key, value in parameters.items() if value}
+    try:
+        return msgspec.convert(given, shape, strict=False)
+    except msgspec.ValidationError as error:
+        known = ", ".join(shape.__struct_fields__)
+        raise BadRequest(f"{error}; the parameters known here are {known}") from error
 
 
 def select(devices: Sequence[DeviceFacts], query: Query) -> Window:

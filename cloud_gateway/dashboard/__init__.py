@@ -1,0 +1,1 @@
+"""The page an operator looks at: server-rendered, live, and asking nobody outside."""
