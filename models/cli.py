@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     build = _verb(verbs, "build", "Build a package of the zoo as a new folder.")
     build.add_argument("task", metavar="TASK", help="apparel, activity or digits")
     build.add_argument("--version", required=True, help="version the package will carry")
-    build.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to put it")
+    build.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
     return parser
 
 

@@ -43,7 +43,7 @@ RAW_INPUTS = {
 
 
 def build_zoo(task: str, version: str, into: Path, *, zoo: Path = ZOO) -> Path:
-    """Make the package folder `<into>/<task>-<version>` and return it.
+    """Make the new package folder `into` and return it.
 
     Raises `UnknownTask` and as `build` does.
     """
@@ -64,7 +64,7 @@ def build_zoo(task: str, version: str, into: Path, *, zoo: Path = ZOO) -> Path:
         high=raw.high,
         figures=folder / "figures.json",
     )
-    return build(parts, version, into / f"{task}-{version}")
+    return build(parts, version, into)
 
 
 def _read(path: Path, kind: type[T]) -> T:

@@ -54,7 +54,7 @@ def test_inspect_shows_a_package_to_a_person(
         f"{manifest.cloud.model.file.sha256[:16]}… {cloud}",
         "figures.json both",
         "Inputs with a confidence below 0.7000 go to the cloud.",
-        "Promise: of all inputs, at most 2 % are answered on the device wrongly where the cloud would have been right.",
+        "Promise: of all inputs, at most 2 % are answered on the device wrongly where",
         "in at least 90 of 100 calibrations; this one saw 4 such cases in 500 held-out samples",
         "Golden inputs: 2, made from seed",
     ):
@@ -234,7 +234,7 @@ def zoo(tmp_path: Path) -> Path:
 
 
 def test_a_zoo_task_becomes_a_package_that_verifies(zoo: Path, tmp_path: Path) -> None:
-    folder = build_zoo("digits", "7", tmp_path / "out", zoo=zoo)
+    folder = build_zoo("digits", "7", tmp_path / "out" / "digits-7", zoo=zoo)
     assert folder == tmp_path / "out" / "digits-7"
     assert main(["verify", str(folder)]) == 0
     manifest = package.read(folder, Role.EDGE).manifest
