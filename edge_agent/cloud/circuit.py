@@ -7,6 +7,7 @@ Rules:
    ones after full jitter up to `probe.cap_s`. One heartbeat at a time.
 3. Live before backlog: all exchanges share `window` places, and the backlog gets only those that
    live ones leave. It always gets one, so that it never starves.
+   Live ones are declined from `most_live` on: what waits longer than its caller helps nobody.
 4. Down, nothing is sent from the backlog. A busy gateway is left alone for as long as it asks.
 5. A notice or news from the device itself (a version refused, a task serving) is worth a heartbeat
    at once; news that comes while one is under way gets another after it.
@@ -24,6 +25,7 @@ class Pace(Struct, frozen=True, forbid_unknown_fields=True):
     beat_s: float = 15.0
     probe: Backoff = Backoff(base_s=0.25, cap_s=10.0)
     window: int = 4
+    most_live: int = 32
 
 
 class Circuit(Struct, frozen=True):
@@ -74,10 +76,11 @@ class QuestionStored(Struct, frozen=True):
 
 
 class BacklogTaken(Struct, frozen=True):
-    """Of the places offered by `SendBacklog`, so many were used."""
+    """Of the places offered by `SendBacklog`, so many were used; and whether there is more."""
 
     offered: int
     used: int
+    more: bool
 
 
 class BacklogEnded(Struct, frozen=True):
@@ -133,6 +136,13 @@ class Step(Struct, frozen=True):
     effects: tuple[Effect, ...] = ()
 
 
+def obstacle(state: Circuit, *, connected: bool) -> str:
+    """Why a live question cannot be sent now; empty when it can."""
+    if not (state.up and connected):
+        return "link_down"
+    return "overloaded" if state.live >= state.pace.most_live else ""
+
+
 def step(state: Circuit, event: Event, now: float) -> Step:
     """Take note of the event, then do whatever is due."""
     return _due(_noted(state, event, now), now)
@@ -161,11 +171,9 @@ def _noted(state: Circuit, event: Event, now: float) -> Circuit:
             return replace(state, live=state.live - 1)
         case QuestionStored():
             return replace(state, more_waiting=True)
-        case BacklogTaken(offered, used):
-            unused = offered - used
-            return replace(
-                state, from_backlog=state.from_backlog - unused, more_waiting=unused == 0
-            )
+        case BacklogTaken(offered, used, more):
+            in_use = state.from_backlog - (offered - used)
+            return replace(state, from_backlog=in_use, more_waiting=more)
         case BacklogEnded(busy_s):
             later = now + busy_s if busy_s else 0.0
             return replace(

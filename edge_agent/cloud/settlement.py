@@ -10,7 +10,7 @@ Rules, each to be found again in the table below:
    later provisional one earns its revision all the same.
 4. An answer that comes after the worker gave up waits for the provisional record and becomes its
    revision. No revision is issued before the record it revises is numbered.
-5. While the link is known to be down the worker is told at once, and its caller is answered early.
+5. While the link is known to be down, or full, the worker is told at once and answers early.
 6. A request nobody recorded was answered to nobody: it is forgotten after `PATIENCE_S`.
 7. A refusal for good abandons the request; every other failure leaves it in the outbox.
 8. What is found standing in the outbox is owed, whatever this process remembers: it may be from
@@ -65,9 +65,9 @@ class Case(Struct, frozen=True):
 
 
 class Asked(Struct, frozen=True):
-    """A worker handed over its question."""
+    """A worker handed over its question. `obstacle`: why it cannot be sent now, or nothing."""
 
-    link_up: bool
+    obstacle: str = ""
 
 
 class FoundStanding(Struct, frozen=True):
@@ -140,16 +140,22 @@ class Owe(Struct, frozen=True):
 class IssueRevision(Struct, frozen=True):
     """Number the revision, keep it for its client and drop the question, in one transaction.
 
-    Where the question no longer stands it was revised before, and nothing happens.
+    A question that no longer stands was revised before, and then nothing happens; unless none ever
+    stood (`settles` is false).
     """
 
     answer: v1.Escalated
+    settles: bool = True
 
 
 class Abandon(Struct, frozen=True):
-    """Drop the question for ever, with the reason."""
+    """Drop the question for ever and count its revision as lost, with the reason.
+
+    As with a revision, nothing happens twice, unless none ever stood.
+    """
 
     reason: str
+    settles: bool = True
 
 
 class WakeAt(Struct, frozen=True):
@@ -192,14 +198,14 @@ def step(state: Case, event: Event, now: float) -> Step:
             return Step(state, (AnswerWorker(state.answer),))
         case Phase.REFUSED | Phase.MADE_GOOD, Asked():
             return Step(state, (TellWorkerNo("refused"),))
-        case Phase.STANDING, Asked(link_up=True):
+        case Phase.STANDING, Asked(obstacle):
+            if obstacle:
+                return Step(state, (TellWorkerNo(obstacle),))
             return Step(replace(state, phase=Phase.OWED), (SendLive(),))
-        case Phase.STANDING, Asked():
-            return Step(state, (TellWorkerNo("link_down"),))
-        case _, Asked(link_up=True):
+        case _, Asked(obstacle):
+            if obstacle:
+                return _waits(state, Phase.UNANSWERED, now, TellWorkerNo(obstacle))
             return Step(replace(state, phase=Phase.ASKED), (SendLive(),))
-        case _, Asked():
-            return _waits(state, Phase.UNANSWERED, now, TellWorkerNo("link_down"))
 
         # -- the gateway answers
         case Phase.ASKED | Phase.UNANSWERED, AnswerCame(answer):
@@ -237,6 +243,9 @@ def step(state: Case, event: Event, now: float) -> Step:
             return _owed(state, Phase.STANDING)
         case Phase.REFUSED, Recorded():
             return _owed(state, Phase.MADE_GOOD, Abandon(state.refusal))
+        case _, Recorded() if state.answer is not None and state.counted:
+            revised = replace(state, phase=Phase.MADE_GOOD)
+            return Step(revised, (IssueRevision(state.answer, settles=False),))
         case _, Recorded() if state.answer is not None:
             return _owed(state, Phase.MADE_GOOD, IssueRevision(state.answer))
         case _, Recorded():
@@ -264,10 +273,28 @@ def step(state: Case, event: Event, now: float) -> Step:
             return Step(Case(), (Forget(),))
         case Phase.PARTED, Woke() if now >= state.until:
             lost = replace(state, counted=True, refusal="question_cut_off")
-            ends = (NumberRecord(), Abandon(lost.refusal))[1 if state.counted else 0 :]
-            return Step(replace(lost, phase=Phase.MADE_GOOD), ends)
+            ends = (NumberRecord(), Abandon(lost.refusal, settles=False))
+            return Step(replace(lost, phase=Phase.MADE_GOOD), ends[1:] if state.counted else ends)
         case _, Woke():
             return Step(state)  # a wake-up for a phase that has passed
+
+
+_ABOUT_THE_DEVICE = frozenset({"unauthorised", "token_revoked", "forbidden", "wrong_device"})
+
+
+def event_of(reply: v1.Down) -> AnswerCame | ExchangeFailed | RefusedForGood:
+    """What a reply means for the question. A device turned away keeps its questions."""
+    match reply:
+        case v1.Escalated():
+            return AnswerCame(reply)
+        case v1.Refused(code) if code in _ABOUT_THE_DEVICE:
+            return ExchangeFailed("refused")
+        case v1.Refused(code, permanent=True):
+            return RefusedForGood(code)
+        case v1.Refused():
+            return ExchangeFailed("overloaded")
+        case _:
+            return ExchangeFailed("odd_reply")
 
 
 def _waits(state: Case, phase: Phase, now: float, *effects: Effect) -> Step:

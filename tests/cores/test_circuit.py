@@ -43,9 +43,9 @@ def test_the_first_heartbeat_brings_the_link_up_and_the_backlog_out() -> None:
     play(
         (100, Woke(), (Beat(),)),
         (101, BeatReplied(), (SendBacklog(4), WakeAt(111))),
-        (101, BacklogTaken(4, 1), (WakeAt(111),)),
+        (101, BacklogTaken(4, 1, more=False), (WakeAt(111),)),
         (102, BacklogEnded(), (SendBacklog(4), WakeAt(111))),
-        (102, BacklogTaken(4, 0), (WakeAt(111),)),
+        (102, BacklogTaken(4, 0, more=False), (WakeAt(111),)),
         (111, Woke(), (Beat(),)),
     )
 
@@ -54,7 +54,7 @@ def test_a_failure_brings_it_down_and_probes_with_growing_pauses() -> None:
     up = (
         (100, Woke(), (Beat(),)),
         (100, BeatReplied(), (SendBacklog(4), WakeAt(110))),
-        (100, BacklogTaken(4, 0), (WakeAt(110),)),
+        (100, BacklogTaken(4, 0, more=False), (WakeAt(110),)),
     )
     down = play(
         *up,
@@ -77,12 +77,12 @@ def test_live_questions_go_before_the_backlog_which_never_starves() -> None:
         (100, LiveBegan(), ()),
         (100, LiveBegan(), ()),
         (100, BeatReplied(), (SendBacklog(2), WakeAt(110))),
-        (100, BacklogTaken(2, 2), (WakeAt(110),)),
+        (100, BacklogTaken(2, 2, more=True), (WakeAt(110),)),
         (101, LiveBegan(), (WakeAt(110),)),
         (101, BacklogEnded(), (WakeAt(110),)),
         (101, LiveBegan(), (WakeAt(110),)),
         (101, BacklogEnded(), (SendBacklog(1), WakeAt(110))),
-        (101, BacklogTaken(1, 1), (WakeAt(110),)),
+        (101, BacklogTaken(1, 1, more=True), (WakeAt(110),)),
         (102, LiveEnded(), (WakeAt(110),)),
         (102, LiveEnded(), (SendBacklog(1), WakeAt(110))),
     )
@@ -92,7 +92,7 @@ def test_a_busy_gateway_is_left_alone_as_long_as_it_asks() -> None:
     play(
         (100, Woke(), (Beat(),)),
         (100, BeatReplied(), (SendBacklog(4), WakeAt(110))),
-        (100, BacklogTaken(4, 1), (WakeAt(110),)),
+        (100, BacklogTaken(4, 1, more=False), (WakeAt(110),)),
         (100, BacklogEnded(busy_s=5), (WakeAt(105),)),
         (105, Woke(), (SendBacklog(4), WakeAt(110))),
     )
@@ -103,7 +103,7 @@ def test_news_is_worth_a_heartbeat_and_another_when_one_is_under_way() -> None:
         (100, Woke(), (Beat(),)),
         (100, NewsCame(), ()),
         (101, BeatReplied(), (Beat(), SendBacklog(4))),
-        (101, BacklogTaken(4, 0), ()),
+        (101, BacklogTaken(4, 0, more=False), ()),
         (102, BeatReplied(), (WakeAt(112),)),
         (103, NewsCame(), (Beat(),)),
     )
@@ -136,7 +136,7 @@ class Circuits(RuleBasedStateMachine):
                     used = min(places, self.standing)
                     self.standing -= used
                     self.sent += used
-                    self.tell(BacklogTaken(places, used))
+                    self.tell(BacklogTaken(places, used, more=self.standing > 0))
                 case WakeAt(at):
                     self.wake = at
 

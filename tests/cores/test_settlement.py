@@ -49,7 +49,7 @@ def play(*lines: tuple[Event, tuple[Effect, ...]], now: float = 100.0) -> Case:
 
 def test_an_answer_in_time_ends_the_matter() -> None:
     end = play(
-        (Asked(link_up=True), (SendLive(),)),
+        (Asked(), (SendLive(),)),
         (AnswerCame(ANSWER), (AnswerWorker(ANSWER), WakeAt(100 + PATIENCE_S))),
         (Recorded(provisional=False), (NumberRecord(),)),
     )
@@ -58,7 +58,7 @@ def test_an_answer_in_time_ends_the_matter() -> None:
 
 def test_an_answer_after_the_deadline_becomes_a_revision() -> None:
     play(
-        (Asked(link_up=True), (SendLive(),)),
+        (Asked(), (SendLive(),)),
         (Recorded(provisional=True), (NumberAndOwe(),)),
         (AnswerCame(ANSWER), (AnswerWorker(ANSWER), IssueRevision(ANSWER))),
         (Recorded(provisional=True), ()),
@@ -67,7 +67,7 @@ def test_an_answer_after_the_deadline_becomes_a_revision() -> None:
 
 def test_an_answer_the_worker_just_missed_waits_for_its_record() -> None:
     play(
-        (Asked(link_up=True), (SendLive(),)),
+        (Asked(), (SendLive(),)),
         (AnswerCame(ANSWER), (AnswerWorker(ANSWER), WakeAt(100 + PATIENCE_S))),
         (Recorded(provisional=True), (NumberAndOwe(), IssueRevision(ANSWER))),
     )
@@ -75,7 +75,7 @@ def test_an_answer_the_worker_just_missed_waits_for_its_record() -> None:
 
 def test_a_link_known_to_be_down_is_told_at_once_and_the_case_stands_in_the_outbox() -> None:
     play(
-        (Asked(link_up=False), (TellWorkerNo("link_down"), WakeAt(100 + PATIENCE_S))),
+        (Asked("link_down"), (TellWorkerNo("link_down"), WakeAt(100 + PATIENCE_S))),
         (Recorded(provisional=True), (NumberAndOwe(),)),
         (FoundStanding(), (SendFromBacklog(),)),
         (ExchangeFailed("link_timeout"), (TellWorkerNo("link_timeout"),)),
@@ -86,7 +86,7 @@ def test_a_link_known_to_be_down_is_told_at_once_and_the_case_stands_in_the_outb
 
 def test_a_silent_exchange_leaves_the_case_to_the_backlog() -> None:
     end = play(
-        (Asked(link_up=True), (SendLive(),)),
+        (Asked(), (SendLive(),)),
         (Recorded(provisional=True), (NumberAndOwe(),)),
         (FoundStanding(), ()),
         (ExchangeFailed("link_timeout"), (TellWorkerNo("link_timeout"),)),
@@ -96,10 +96,10 @@ def test_a_silent_exchange_leaves_the_case_to_the_backlog() -> None:
 
 def test_a_refusal_for_good_abandons_what_was_answered_provisionally() -> None:
     play(
-        (Asked(link_up=True), (SendLive(),)),
+        (Asked(), (SendLive(),)),
         (RefusedForGood("unknown_task"), (TellWorkerNo("refused"), WakeAt(100 + PATIENCE_S))),
         (Recorded(provisional=True), (NumberAndOwe(), Abandon("unknown_task"))),
-        (Asked(link_up=True), (TellWorkerNo("refused"),)),
+        (Asked(), (TellWorkerNo("refused"),)),
     )
 
 
@@ -112,13 +112,13 @@ def test_a_backlog_refused_for_good_is_abandoned_with_the_gateways_reason() -> N
 
 def test_what_stands_from_before_a_restart_joins_the_question_asked_again() -> None:
     play(
-        (Asked(link_up=True), (SendLive(),)),
+        (Asked(), (SendLive(),)),
         (FoundStanding(), ()),
         (AnswerCame(ANSWER), (AnswerWorker(ANSWER), IssueRevision(ANSWER))),
         (Recorded(provisional=False), ()),
     )
     play(
-        (Asked(link_up=True), (SendLive(),)),
+        (Asked(), (SendLive(),)),
         (AnswerCame(ANSWER), (AnswerWorker(ANSWER), WakeAt(100 + PATIENCE_S))),
         (FoundStanding(), (IssueRevision(ANSWER),)),
     )
@@ -126,31 +126,31 @@ def test_what_stands_from_before_a_restart_joins_the_question_asked_again() -> N
 
 def test_a_worker_killed_before_its_record_asks_again_and_joins_the_exchange() -> None:
     play(
-        (Asked(link_up=True), (SendLive(),)),
-        (Asked(link_up=True), ()),
+        (Asked(), (SendLive(),)),
+        (Asked(), ()),
         (AnswerCame(ANSWER), (AnswerWorker(ANSWER), WakeAt(100 + PATIENCE_S))),
-        (Asked(link_up=False), (AnswerWorker(ANSWER),)),
+        (Asked("link_down"), (AnswerWorker(ANSWER),)),
         (Recorded(provisional=False), (NumberRecord(),)),
     )
 
 
 def test_a_worker_killed_after_its_record_is_answered_again_and_counted_once() -> None:
     play(
-        (Asked(link_up=True), (SendLive(),)),
+        (Asked(), (SendLive(),)),
         (AnswerCame(ANSWER), (AnswerWorker(ANSWER), WakeAt(100 + PATIENCE_S))),
         (Recorded(provisional=False), (NumberRecord(),)),
-        (Asked(link_up=True), (AnswerWorker(ANSWER),)),
+        (Asked(), (AnswerWorker(ANSWER),)),
         (Recorded(provisional=False), ()),
     )
 
 
 def test_a_second_answer_that_is_provisional_earns_a_revision_without_a_second_record() -> None:
     play(
-        (Asked(link_up=True), (SendLive(),)),
+        (Asked(), (SendLive(),)),
         (AnswerCame(ANSWER), (AnswerWorker(ANSWER), WakeAt(100 + PATIENCE_S))),
         (Recorded(provisional=False), (NumberRecord(),)),
-        (Asked(link_up=True), (AnswerWorker(ANSWER),)),
-        (Recorded(provisional=True), (Owe(), IssueRevision(ANSWER))),
+        (Asked(), (AnswerWorker(ANSWER),)),
+        (Recorded(provisional=True), (IssueRevision(ANSWER, settles=False),)),
         (Recorded(provisional=True), ()),
     )
 
@@ -158,7 +158,7 @@ def test_a_second_answer_that_is_provisional_earns_a_revision_without_a_second_r
 def test_an_easy_answer_that_was_hard_the_second_time_is_owed_too() -> None:
     play(
         (Recorded(provisional=False), (NumberRecord(),)),
-        (Asked(link_up=False), (TellWorkerNo("link_down"), WakeAt(100 + PATIENCE_S))),
+        (Asked("link_down"), (TellWorkerNo("link_down"), WakeAt(100 + PATIENCE_S))),
         (Recorded(provisional=True), (Owe(),)),
     )
 
@@ -166,7 +166,7 @@ def test_an_easy_answer_that_was_hard_the_second_time_is_owed_too() -> None:
 def test_a_record_that_overtook_its_question_waits_for_it() -> None:
     play(
         (Recorded(provisional=True), (WakeAt(100 + PARTED_S),)),
-        (Asked(link_up=True), (NumberAndOwe(), TellWorkerNo("deadline"))),
+        (Asked(), (NumberAndOwe(), TellWorkerNo("deadline"))),
     )
 
 
@@ -174,12 +174,12 @@ def test_a_record_whose_question_never_comes_is_counted_and_named() -> None:
     parted = play((Recorded(provisional=True), (WakeAt(100 + PARTED_S),)))
     assert step(parted, Woke(), 100).effects == ()
     ended = step(parted, Woke(), 100 + PARTED_S)
-    assert ended.effects == (NumberRecord(), Abandon("question_cut_off"))
+    assert ended.effects == (NumberRecord(), Abandon("question_cut_off", settles=False))
 
 
 def test_what_nobody_recorded_is_forgotten() -> None:
     asked = play(
-        (Asked(link_up=False), (TellWorkerNo("link_down"), WakeAt(100 + PATIENCE_S))),
+        (Asked("link_down"), (TellWorkerNo("link_down"), WakeAt(100 + PATIENCE_S))),
     )
     forgotten = step(asked, Woke(), 100 + PATIENCE_S)
     assert (forgotten.state, forgotten.effects) == (Case(), (Forget(),))
@@ -237,14 +237,17 @@ class Settlements(RuleBasedStateMachine):
                 self.owe(id)
             case Owe():
                 self.owe(id)
-            case IssueRevision():
+            case IssueRevision(settles=settles):
                 assert self.numbered[id], "no revision before the record it revises"
-                if id in self.standing:
+                if not settles:
+                    self.provisional.add(id)
+                if id in self.standing or not settles:
                     self.standing.discard(id)
                     self.revised[id] += 1
-            case Abandon():
-                self.standing.discard(id)
-                self.abandoned[id] += 1
+            case Abandon(settles=settles):
+                if id in self.standing or not settles:
+                    self.standing.discard(id)
+                    self.abandoned[id] += 1
             case Forget():
                 del self.cases[id]
             case WakeAt():
@@ -275,11 +278,11 @@ class Settlements(RuleBasedStateMachine):
     def power_will_fail(self, fuse: int) -> None:
         self.fuse = fuse
 
-    @rule(id=st.sampled_from(IDS), link_up=st.booleans())
-    def a_worker_asks(self, id: str, link_up: bool) -> None:
+    @rule(id=st.sampled_from(IDS), obstacle=st.sampled_from(["", "link_down"]))
+    def a_worker_asks(self, id: str, obstacle: str) -> None:
         if id not in self.attempt:
             self.attempt[id] = "asked"
-            self.tell(id, Asked(link_up=link_up))
+            self.tell(id, Asked(obstacle))
 
     @rule(id=st.sampled_from(IDS), delivered=st.booleans())
     def a_worker_records_and_answers(self, id: str, delivered: bool) -> None:
@@ -300,7 +303,7 @@ class Settlements(RuleBasedStateMachine):
         if id not in self.attempt:
             self.held[id] = "provisional"
             self.tell(id, Recorded(provisional=True))
-            self.tell(id, Asked(link_up=False))
+            self.tell(id, Asked("link_down"))
 
     @rule(id=st.sampled_from(IDS))
     def a_question_is_cut_off(self, id: str) -> None:

@@ -1,0 +1,48 @@
+"""A transport that tells a third party how its exchanges went.
+
+Heartbeats, questions and batches all travel the same link: each reply and each silence is evidence.
+"""
+
+from collections.abc import Callable
+
+from sync.errors import LinkError
+from sync.transport.base import Transport
+from sync.wire import v1
+
+
+class Overheard:
+    """Stands before a transport; what it carries is not changed."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        on_reply: Callable[[v1.Down], None],
+        on_failure: Callable[[], None],
+    ) -> None:
+        self._transport = transport
+        self._on_reply = on_reply
+        self._on_failure = on_failure
+
+    @property
+    def name(self) -> str:
+        return self._transport.name
+
+    @property
+    def connected(self) -> bool:
+        return self._transport.connected
+
+    async def open(self, on_notice: Callable[[v1.Notice], None]) -> None:
+        await self._transport.open(on_notice)
+
+    async def exchange(self, message: v1.Up, *, timeout_s: float) -> v1.Down:
+        try:
+            reply = await self._transport.exchange(message, timeout_s=timeout_s)
+        except LinkError:
+            self._on_failure()
+            raise
+        self._on_reply(reply)
+        return reply
+
+    async def close(self) -> None:
+        await self._transport.close()
