@@ -58,7 +58,7 @@ class _Job(Generic[T]):
 
 
 class Database:
-    """Open with `Database.open`; every coroutine belongs to one event loop."""
+    """Made by `at`, ready after `migrate`; every coroutine belongs to one event loop."""
 
     def __init__(
         self, writer: Engine, reader: Engine, write_runner: Runner, read_runner: Runner
@@ -73,19 +73,29 @@ class Database:
         """Whether the last commit went through."""
 
     @classmethod
-    async def open(
-        cls, path: Path | None, *, write_runner: Runner, read_runner: Runner
-    ) -> "Database":
-        """The database at `path`, migrated to this version; in memory without one.
+    def at(cls, path: Path | None, *, write_runner: Runner, read_runner: Runner) -> "Database":
+        """The database at `path`, or one in memory; nothing is touched yet.
 
         A database in memory has a single connection: both runners must be the same then.
-        Raises `StorageUnavailable`.
         """
         writer = _sqlite(path)
         reader = writer if path is None else _sqlite_read_only(path)
-        database = cls(writer, reader, write_runner, read_runner)
-        await write_runner.submit(lambda: _translated(lambda: _migrate(writer), str(path)))
+        return cls(writer, reader, write_runner, read_runner)
+
+    @classmethod
+    async def open(
+        cls, path: Path | None, *, write_runner: Runner, read_runner: Runner
+    ) -> "Database":
+        """The same, migrated. Raises `StorageUnavailable`."""
+        database = cls.at(path, write_runner=write_runner, read_runner=read_runner)
+        await database.migrate()
         return database
+
+    async def migrate(self) -> None:
+        """Bring the tables to this version. Raises `StorageUnavailable`."""
+        await self._write_runner.submit(
+            lambda: _translated(lambda: _migrate(self._writer), "be opened")
+        )
 
     async def write(self, job: Callable[[Connection], T]) -> T:
         """Run `job` in a transaction; returns after its COMMIT. Raises `StorageUnavailable`."""

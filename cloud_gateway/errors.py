@@ -26,11 +26,14 @@ GatewayError
 |   |-- DeadLettersFull       nothing unreadable is taken from this device until someone looks
 |   |-- Overloaded            more waiting than can be answered in time
 |   `-- ModelUnavailable      the task has a release, and its cloud model does not load
+|-- AdminError                an admin command that failed
+|   |-- GatewayUnreachable    no gateway answers where it should be
+|   |-- GatewayRefused        it answered with a problem; `code` is the problem's
+|   `-- BadKeyPlace           a signing key where it must not be
 `-- StartError
     |-- DataInUse             another gateway holds this data folder
     |-- PortTaken
-    |-- BrokerFailed          the broker does not start
-    `-- GatewayUnreachable    an admin command found no gateway
+    `-- BrokerFailed          the broker does not start
 
 Every class carries a stable `code` and the HTTP `status` it has on the wire; messages say what
 happened, to what, and what to do next.
@@ -175,5 +178,22 @@ class BrokerFailed(StartError):
     code = "broker_failed"
 
 
-class GatewayUnreachable(StartError):
+class AdminError(GatewayError):
+    code = "admin_error"
+
+
+class GatewayUnreachable(AdminError):
     code = "gateway_unreachable"
+
+
+class GatewayRefused(AdminError):
+    code = "gateway_refused"
+
+    def __init__(self, code: str, status: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+class BadKeyPlace(AdminError):
+    code = "bad_key_place"

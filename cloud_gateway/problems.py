@@ -8,7 +8,9 @@ import logging
 import math
 
 import msgspec
+from fastapi.exceptions import RequestValidationError
 from msgspec import Struct
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,6 +19,7 @@ from models.errors import InputError, ModelsError, PackageError
 from sync.errors import MessageTooLarge, SyncError, TrustError, WireError
 from sync.wire import v1
 
+_CODES = {404: "not_found", 405: "method_not_allowed"}
 _log = logging.getLogger(__name__)
 
 
@@ -36,7 +39,7 @@ class Problem(Struct, frozen=True, omit_defaults=True):
 def problem(error: Exception) -> Problem:
     """What to tell about an error."""
     status, code, retry_after_s = _kind(error)
-    detail = str(error)
+    detail = _words(error)
     if code == "internal":
         _log.error("request.failed", exc_info=error)
         detail = "the gateway failed in a way nobody foresaw; its log says how"
@@ -80,6 +83,20 @@ async def on_error(request: Request, error: Exception) -> Response:
     return response(error)
 
 
+def _words(error: Exception) -> str:
+    match error:
+        case RequestValidationError():
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            return f"{where}: {first['msg']}; correct the request"
+        case HTTPException(status_code=404):
+            return "there is no such route; docs/reference/gateway-api.md lists those there are"
+        case HTTPException():
+            return str(error.detail)
+        case _:
+            return str(error)
+
+
 def _kind(error: Exception) -> tuple[int, str, float]:
     """Status, code, seconds to wait."""
     match error:
@@ -89,6 +106,10 @@ def _kind(error: Exception) -> tuple[int, str, float]:
             return 413, error.code, 0.0
         case InputError() | PackageError() | WireError() | TrustError():
             return 400, error.code, 0.0
+        case RequestValidationError():
+            return 400, "bad_request", 0.0
+        case HTTPException():
+            return error.status_code, _CODES.get(error.status_code, "http_error"), 0.0
         case ModelsError() | SyncError():
             return 500, error.code, 1.0
         case _:

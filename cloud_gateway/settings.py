@@ -50,5 +50,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Kept per device of what could not be read."""
     beat_flush_s: float = 1.0
     """Heartbeats and escalation counts reach the database at most this late."""
+    page: Literal["loopback", "open"] = "loopback"
+    """Who may look at the fleet without the admin token: this machine, or everybody."""
     broker: BrokerSettings = BrokerSettings()
     inference: InferenceSettings = InferenceSettings()

@@ -7,7 +7,7 @@ says again.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec import structs
 from sqlalchemy import Connection
@@ -140,7 +140,7 @@ class Beats:
         self._saved.update((name, one.beat) for name, one in heard.items())
 
 
-async def flush_forever(flushes: list[Callable[[], Awaitable[None]]], every_s: float) -> None:
+async def flush_forever(flushes: Sequence[Callable[[], Awaitable[None]]], every_s: float) -> None:
     """Call each of `flushes` every `every_s` seconds until cancelled."""
     while True:
         await asyncio.sleep(every_s)

@@ -7,7 +7,7 @@
 4. The cloud answers with the newest version anybody desires; without any, the newest published.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -48,7 +48,7 @@ class Registry:
         clock: Clock,
         *,
         publisher_key: Path,
-        changed: Callable[[Change], None],
+        changed: Callable[[Change], Awaitable[None]],
     ) -> None:
         self._database = database
         self._blobs = blobs
@@ -130,7 +130,7 @@ class Registry:
             return known, False
         new = await self._database.write(lambda connection: _add(connection, release, document, at))
         self._published[new.task, new.version] = new
-        self._changed(Change(()))
+        await self._changed(Change(()))
         return new, True
 
     async def desire(self, task: str, version: str, devices: Sequence[str] | None) -> None:
@@ -143,7 +143,7 @@ class Registry:
         if devices is None:
             self._wishes = {key: one for key, one in self._wishes.items() if one.task != task}
         self._wishes.update({(task, one.device): one for one in wishes})
-        self._changed(Change(None if devices is None else tuple(devices)))
+        await self._changed(Change(None if devices is None else tuple(devices)))
 
     async def note_archive(self, sha256: str, size: int) -> bool:
         """Note an archive that `Blobs` keeps; whether it is new."""

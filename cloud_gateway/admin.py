@@ -1,0 +1,173 @@
+"""The operator's side: admin commands over the gateway's own API, and the signing key.
+
+The signing key is made, kept and used here, and its private half never enters the gateway's folder.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import msgspec
+
+from cloud_gateway.errors import BadKeyPlace, GatewayRefused, GatewayUnreachable
+from cloud_gateway.fleet.routes import Invitation, Listing, NewDevice
+from cloud_gateway.packages.routes import DesiredVersion, ReleaseFacts, Releases
+from cloud_gateway.problems import Problem
+from cloud_gateway.serving import ADDRESS, Serving
+from models import release
+from models.package import digest
+from sync.trust import keys
+
+T = TypeVar("T")
+PUBLISHER = Path("trust") / "publisher.pub"
+_PIECE = 64 << 10
+Progress = Callable[[str, int, int], None]
+"""Told what is sent, how much of it, and out of how much."""
+
+
+class Admin:
+    """A gateway, as its operator speaks to it. Every call raises `AdminError`s."""
+
+    def __init__(
+        self, url: str, token: str, *, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self._client = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=60.0,
+            transport=transport,
+            # A proxy from the environment must not see the admin token.
+            trust_env=False,
+        )
+        self._url = url
+
+    def add_device(self, name: str) -> Invitation:
+        body = msgspec.json.encode(NewDevice(name))
+        return self._ask("POST", "/v1/admin/devices", Invitation, body)
+
+    def devices(self) -> Listing:
+        return self._ask("GET", "/v1/admin/devices", Listing)
+
+    def remove_device(self, name: str) -> None:
+        self._send("DELETE", f"/v1/admin/devices/{name}")
+
+    def releases(self) -> Releases:
+        return self._ask("GET", "/v1/admin/releases", Releases)
+
+    def desire(self, wanted: DesiredVersion) -> None:
+        self._send("PUT", "/v1/admin/desired", msgspec.json.encode(wanted))
+
+    def publish(self, folder: Path, key: Path, progress: Progress) -> ReleaseFacts:
+        """Pack, sign and upload a package. Raises `ModelsError`s for the package, `TrustError`s."""
+        private = keys.load_private(key)
+        packed = release.prepare(folder)
+        document = release.sign(packed.release, private)
+        for name, archive in (("edge", packed.edge), ("cloud", packed.cloud)):
+            self._upload(name, archive, progress)
+        return self._ask("POST", "/v1/admin/releases", ReleaseFacts, document)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _upload(self, name: str, archive: bytes, progress: Progress) -> None:
+        def pieces() -> Iterator[bytes]:
+            for at in range(0, len(archive), _PIECE):
+                yield archive[at : at + _PIECE]
+                progress(name, min(at + _PIECE, len(archive)), len(archive))
+
+        self._send(
+            "PUT",
+            f"/v1/admin/blobs/{digest(archive)}",
+            pieces(),
+            {"Content-Length": str(len(archive))},
+        )
+
+    def _ask(self, method: str, path: str, shape: type[T], body: bytes = b"") -> T:
+        answer = self._send(method, path, body)
+        try:
+            return msgspec.json.decode(answer, type=shape)
+        except msgspec.DecodeError as error:
+            raise GatewayUnreachable(
+                f"{self._url} does not answer like a Longstop gateway of this version: {error}"
+            ) from error
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: "bytes | Iterator[bytes]" = b"",
+        headers: "dict[str, str] | None" = None,
+    ) -> bytes:
+        try:
+            answer = self._client.request(method, path, content=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise GatewayUnreachable(
+                f"no gateway answers at {self._url} ({error}); start it with "
+                "`longstop-gateway serve`, or name another with --gateway"
+            ) from error
+        if answer.is_success:
+            return answer.content
+        try:
+            told = msgspec.json.decode(answer.content, type=Problem)
+        except msgspec.DecodeError as error:
+            raise GatewayUnreachable(
+                f"{self._url} answered {answer.status_code} and not as a Longstop gateway does"
+            ) from error
+        raise GatewayRefused(told.code, told.status, told.detail)
+
+
+def open_admin(data: Path, url: str | None, token_file: Path | None) -> Admin:
+    """The gateway that runs on a data folder, or the one named. Raises `GatewayUnreachable`."""
+    if url is None:
+        try:
+            url = msgspec.json.decode((data / ADDRESS).read_bytes(), type=Serving).gateway
+        except FileNotFoundError as error:
+            raise GatewayUnreachable(
+                f"no gateway runs on {data}; start it with `longstop-gateway serve --data {data}`, "
+                "name its folder with --data, or its address with --gateway"
+            ) from error
+        except msgspec.DecodeError as error:
+            raise GatewayUnreachable(
+                f"{data / ADDRESS} does not say where the gateway is"
+            ) from error
+    path = token_file or data / "admin.token"
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise GatewayUnreachable(
+            f"the admin token {path} cannot be read ({error.strerror}); name it with --admin-token"
+        ) from error
+    return Admin(url, token)
+
+
+def make_key(data: Path, private: Path) -> str:
+    """Make the signing key unless it is there, trust it in `data`, and return its public half.
+
+    Raises `BadKeyPlace`, `BadKey`.
+    """
+    if private.resolve().is_relative_to(data.resolve()):
+        raise BadKeyPlace(
+            f"{private} lies in the gateway's own folder; keep the signing key elsewhere, so that "
+            "who takes the gateway cannot sign packages"
+        )
+    trusted = data / PUBLISHER
+    if private.exists():
+        key = keys.load_private(private)
+    else:
+        private.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        key = keys.generate()
+        keys.save_private(key, private)
+    text = keys.public_text(key)
+    if trusted.exists() and trusted.read_text(encoding="ascii").strip() != text:
+        raise BadKeyPlace(
+            f"{trusted} holds another key, and devices enrolled with it trust no second one; "
+            "remove that file first if it is to be replaced, and enrol the devices again"
+        )
+    trusted.parent.mkdir(parents=True, exist_ok=True)
+    trusted.write_text(text + "\n", encoding="ascii")
+    return text
+
+
+def default_key() -> Path:
+    return Path.home() / ".config" / "longstop" / "publisher.key"

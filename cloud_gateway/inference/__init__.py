@@ -1,0 +1,1 @@
+"""The cloud model's answers, over HTTP and to escalations."""

@@ -1,0 +1,1 @@
+"""What computes an answer: `local` runs the package's cloud pipeline in this process."""
