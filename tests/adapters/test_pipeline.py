@@ -1,6 +1,7 @@
 """Declared steps, graphs, inputs and predictors, with real numpy and real onnxruntime."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -334,19 +335,30 @@ def test_a_twin_answers_what_its_sample_says(tmp_path: Path) -> None:
     assert cloud.predict(sample).label == "right"
 
 
+Rows = tuple[tuple[float, ...], ...]
+
+
 @pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize(
+    "stored",
+    [
+        lambda rows: tuple(row[::-1] for row in rows),  # another label
+        lambda rows: tuple(tuple(1.3 * value for value in row) for row in rows),  # the same, surer
+        lambda rows: (rows[0], (0.0, 0.0, 0.0)),  # no confidence at all
+    ],
+    ids=["label", "confidence", "degenerate"],
+)
 def test_a_model_that_computes_something_else_fails_its_golden_inputs(
-    tmp_path: Path, role: Role
+    tmp_path: Path, role: Role, stored: Callable[[Rows], Rows]
 ) -> None:
     folder = build_tiny(tmp_path)
-    found = package.read(folder, role)
-    golden = found.manifest.golden
-    nudged = tuple(tuple(value + at for at, value in enumerate(row)) for row in golden.edge_logits)
-    swapped = tuple(row[::-1] for row in golden.cloud_logits)
-    manifest = replace(
-        found.manifest, golden=replace(golden, edge_logits=nudged, cloud_logits=swapped)
+    manifest = package.read(folder, role).manifest
+    golden = replace(
+        manifest.golden,
+        edge_logits=stored(manifest.golden.edge_logits),
+        cloud_logits=stored(manifest.golden.cloud_logits),
     )
-    (folder / "manifest.json").write_bytes(encode(manifest))
+    (folder / "manifest.json").write_bytes(encode(replace(manifest, golden=golden)))
     with pytest.raises(GoldenMismatch, match=rf"{role.value} model of shades 1 answers golden"):
         Predictor.load(package.read(folder, role)).check_golden()
 
