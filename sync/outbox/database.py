@@ -121,7 +121,9 @@ def _begin_boot(
         found = {"format": FORMAT, "incarnation": new_incarnation, "boot": 0, "next": 1}
     match found:
         case {"format": int(version)} if version != FORMAT:
-            raise OutboxDamaged(f"{path.name} has format {version}, this program reads {FORMAT}")
+            raise OutboxUnavailable(
+                f"{path} has format {version} and this program reads {FORMAT}; update the program"
+            )
         case {"incarnation": str(incarnation), "boot": int(boot), "next": int(next_number)}:
             pass
         case _:
