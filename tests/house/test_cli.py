@@ -10,7 +10,8 @@ import pytest
 
 from tests.house.tree import ROOT
 
-VERBS = re.compile(r"^usage: .*?\{([a-z0-9,-]+)\}", re.DOTALL)
+# argparse shows verbs as `{a,b} ...`; a choice of values is not followed by dots.
+VERBS = re.compile(r"\{([a-z0-9,-]+)\}\s+\.\.\.")
 
 
 def programs() -> dict[str, str]:
@@ -49,9 +50,11 @@ def each_help(
 def test_every_verb_has_help_that_says_what_it_does(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    silent = []
     for words, text in each_help(programs()[name], [name], capsys):
         said = " ".join(words)
         assert text.startswith(f"usage: {said}"), said
-        blocks = [block for block in text.split("\n\n")[1:] if block.strip()]
-        assert blocks, said
-        assert not blocks[0].startswith(("positional", "options")), f"{said} lacks a description"
+        _, _, after_usage = text.partition("\n\n")
+        if not after_usage or after_usage.startswith(("positional arguments:", "options:")):
+            silent.append(said)
+    assert silent == [], "these lack a description"
