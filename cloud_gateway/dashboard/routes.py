@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from cloud_gateway.dashboard import wording
 from cloud_gateway.dashboard.assets import addresses, read_assets
 from cloud_gateway.errors import NotFound
-from cloud_gateway.facts import DevicePage, Fleet
+from cloud_gateway.facts import DeviceFacts, DevicePage, Fleet
 from cloud_gateway.listing import Query, read, select
 
 HEADERS = {
@@ -23,6 +23,24 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+BLANK = DeviceFacts(
+    name="-",
+    state="never",
+    added_at=0.0,
+    contact_at=None,
+    link=None,
+    agent_version=None,
+    tasks=(),
+    answers=None,
+    records_at=None,
+    issued=None,
+    pending=None,
+    escalations_waiting=None,
+    said_at=None,
+    clock_ahead_s=None,
+    refusals=(),
+)
+"""A device nobody knows anything of: the row the browser clones."""
 KEEP = "public, max-age=31536000, immutable"
 
 
@@ -54,6 +72,7 @@ def router(watch: Watching) -> APIRouter:
             now=fleet.at,
             summary=fleet.summary,
             query=query,
+            blank=BLANK,
             window=select(fleet.devices, query),
             tasks=sorted({task.task for one in fleet.devices for task in one.tasks}),
             versions=sorted(
@@ -75,7 +94,10 @@ def router(watch: Watching) -> APIRouter:
         if asset is None:
             raise NotFound(f"the page has no file {path[:200]!r}")
         named = request.query_params.get("v") == asset.tag
-        headers = {**HEADERS, "Cache-Control": KEEP if named else "no-cache"}
+        tag = f'"{asset.tag}"'
+        headers = {**HEADERS, "Cache-Control": KEEP if named else "no-cache", "ETag": tag}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
         return Response(asset.body, media_type=asset.media_type, headers=headers)
 
     return routes

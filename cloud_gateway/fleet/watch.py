@@ -1,7 +1,7 @@
 """One picture of the fleet for everybody who looks, however many they are.
 
-1. The database is read at most once a second, and never for more than a twentieth of the time;
-   when nobody looks it is not read at all.
+1. The database is read at most once a second, and when that takes long, less often; when nobody
+   looks it is not read at all.
 2. Pictures are numbered. A viewer who names the last number it saw gets what changed since; one
    who has been away for longer than `KEPT` pictures, or comes from before a restart, begins again.
 3. A change is encoded once, whoever it goes to.
@@ -25,6 +25,8 @@ from sync.clock import Clock
 PAUSE_S = 1.0
 SHARE = 20
 """A picture that took t seconds to read stands for at least SHARE times t."""
+LONGEST_PAUSE_S = 4.0
+"""Whatever it took: a page that hears nothing for five seconds says that the gateway is gone."""
 KEPT = 30
 _log = logging.getLogger(__name__)
 
@@ -149,7 +151,7 @@ class Watch:
         began = self._clock.monotonic()
         fleet = await self._reading.fleet(f"{self._epoch}-{self._number + 1}")
         now = self._clock.monotonic()
-        self._pause = max(PAUSE_S, SHARE * (now - began))
+        self._pause = min(LONGEST_PAUSE_S, max(PAUSE_S, SHARE * (now - began)))
         self._read_at = now
         self._told.append(as_event(difference(self._fleet, fleet)))
         self._fleet = fleet
