@@ -61,7 +61,13 @@ class Engine:
 
     @classmethod
     def load(
-        cls, folder: Path, *, digest: str, clock: Clock, thread: Callable[[], Runner]
+        cls,
+        folder: Path,
+        *,
+        digest: str,
+        clock: Clock,
+        thread: Callable[[], Runner],
+        inline_below_s: float = INLINE_BELOW_S,
     ) -> "Engine":
         """Open a package, warm it up and check it; blocks meanwhile.
 
@@ -70,7 +76,7 @@ class Engine:
         predictor = Predictor.load(package.read(folder, Role.EDGE))
         predictor.check_golden()
         typical_s = warm_up(predictor)
-        runner = InlineRunner() if typical_s < INLINE_BELOW_S else thread()
+        runner = InlineRunner() if typical_s < inline_below_s else thread()
         return cls(predictor, digest=digest, runner=runner, clock=clock, typical_s=typical_s)
 
     def read(

@@ -25,6 +25,7 @@ from sync.clock import Clock
 
 IDLE_S = 1.0
 LONGEST_RETREAT_S = 10.0
+AT_ONCE = 32
 _LOOK_S = 0.02
 _NO_DESCRIPTOR_S = 0.1
 
@@ -47,11 +48,12 @@ class LocalApi:
         self.last_heard = 0.0
         self.connections: set[Connection] = set()
         self._listening = listening
-        self._accepting: asyncio.Task[None] | None = None
+        self._arriving: set[asyncio.Task[None]] = set()
+        self._paused: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begin to accept connections."""
-        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+        asyncio.get_running_loop().add_reader(self._listening, self._accept)
 
     async def retire(self, *, idle_s: float = IDLE_S, longest_s: float = LONGEST_RETREAT_S) -> None:
         """Leave without dropping a request; returns once everything is answered and closed."""
@@ -71,23 +73,34 @@ class LocalApi:
             connection.close()
 
     async def _stop_accepting(self) -> None:
-        if self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.gather(self._accepting, return_exceptions=True)
-            self._accepting = None
+        if self._listening.fileno() < 0:
+            return
+        asyncio.get_running_loop().remove_reader(self._listening)
+        if self._paused is not None:
+            self._paused.cancel()
+        # A connection once taken is served, even when we are told to stop meanwhile.
+        await asyncio.gather(*self._arriving, return_exceptions=True)
+        self._listening.close()  # ours alone; the supervisor keeps the socket open
 
-    async def _accept(self) -> None:
+    def _accept(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            try:
-                accepted, _ = await loop.sock_accept(self._listening)
-            except OSError as error:
-                # Out of descriptors: callers wait in the backlog until some are free.
-                log.warning("local_api.not_accepting error=%s", error)
-                await asyncio.sleep(_NO_DESCRIPTOR_S)
-                continue
-            # A connection once taken is served, even when we are told to stop meanwhile.
-            await asyncio.shield(loop.connect_accepted_socket(lambda: Connection(self), accepted))
+        try:
+            for _ in range(AT_ONCE):
+                accepted, _ = self._listening.accept()
+                arriving = loop.create_task(self._take(accepted))
+                self._arriving.add(arriving)
+                arriving.add_done_callback(self._arriving.discard)
+        except BlockingIOError:
+            return  # Nobody is waiting any more, or another worker was quicker.
+        except OSError as error:
+            # Out of descriptors: callers wait in the backlog until some are free.
+            log.warning("local_api.not_accepting error=%s", error)
+            loop.remove_reader(self._listening)
+            self._paused = loop.call_later(_NO_DESCRIPTOR_S, self.start)
+
+    async def _take(self, accepted: socket.socket) -> None:
+        accepted.setblocking(False)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(self), accepted)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -122,7 +135,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             found = self._reader.filled(count)
         except FrameTooLarge as error:
-            self._broken, found = error, []
+            self._broken, found = error, error.before
         self._waiting.extend((frame, received) for frame in found)
         if self._task is None:
             if self._waiting or self._broken:

@@ -21,6 +21,8 @@ class FrameTooLarge(LongstopError):
     """A header claims more than a frame may hold; the stream cannot be followed any further."""
 
     code = "frame_too_large"
+    before: list["Frame"]
+    """The whole frames that came with it."""
 
 
 class Frame(NamedTuple):
@@ -71,8 +73,12 @@ class FrameReader:
                 return frames
             frames.append(Frame(self._meta, self._body))
             self._body = None
-        while (frame := self._next()) is not None:
-            frames.append(frame)
+        try:
+            while (frame := self._next()) is not None:
+                frames.append(frame)
+        except FrameTooLarge as error:
+            error.before = frames
+            raise
         return frames
 
     def _next(self) -> Frame | None:

@@ -1,0 +1,181 @@
+"""The engine refuses rather than be late, and serves nothing it could not check."""
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from edge_agent.engine import Engine
+from edge_agent.errors import Overloaded
+from models import package
+from models.errors import GoldenMismatch, HashMismatch, PackageError
+from models.manifest import Role, decode, encode
+from models.predict import Predictor
+from models.twins import build_twin
+from sync.runner import InlineRunner, Runner, T, ThreadRunner
+from tests.local_device import easy
+from tests.tiny_models import build_tiny
+
+
+class Hands:
+    """A clock that stands where it is put."""
+
+    def __init__(self) -> None:
+        self.at = 100.0
+
+    def monotonic(self) -> float:
+        return self.at
+
+    def wall(self) -> float:
+        return 1.8e9
+
+
+class Held:
+    """A runner whose calls end when the test says so."""
+
+    def __init__(self) -> None:
+        self.open: list[Callable[[], None]] = []
+
+    def submit(self, call: Callable[[], T]) -> Awaitable[T]:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.open.append(lambda: future.set_result(call()))
+        return future
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+def engine_on(folder: Path, runner: Runner, *, typical_s: float = 0.01, queue: int = 64) -> Engine:
+    predictor = Predictor.load(package.read(build_twin("sides", "3", folder / "p"), Role.EDGE))
+    return Engine(
+        predictor,
+        digest="ab" * 32,
+        runner=runner,
+        clock=Hands(),
+        typical_s=typical_s,
+        queue=queue,
+    )
+
+
+def test_a_request_that_would_be_late_behind_the_others_is_refused_at_once(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        runner = Held()
+        engine = engine_on(tmp_path, runner)
+        accepted = [asyncio.ensure_future(engine.predict(easy(), until=100.035)) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match=r"3 inputs waiting and needs about 40\.0 ms"):
+            await engine.predict(easy(), until=100.035)
+        patient = asyncio.ensure_future(engine.predict(easy(), until=100.3))
+        await asyncio.sleep(0)
+        for end in runner.open:
+            end()
+        assert [one.label for one in await asyncio.gather(*accepted, patient)] == ["left"] * 4
+
+    asyncio.run(story())
+
+
+def test_the_queue_is_bounded_whatever_the_deadlines(tmp_path: Path) -> None:
+    async def story() -> None:
+        runner = Held()
+        engine = engine_on(tmp_path, runner, queue=2)
+        accepted = [asyncio.ensure_future(engine.predict(easy(), until=1e9)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await engine.predict(easy(), until=1e9)
+        for end in runner.open:
+            end()
+        await asyncio.gather(*accepted)
+
+    asyncio.run(story())
+
+
+def test_an_idle_engine_always_begins_and_so_forgets_a_slow_run(tmp_path: Path) -> None:
+    """Were it to refuse by its memory of one stall, it would refuse for ever."""
+
+    async def story() -> None:
+        engine = engine_on(tmp_path, InlineRunner(), typical_s=2.0)
+        for _ in range(80):
+            await engine.predict(easy(), until=100.3)
+        assert engine.typical_s < 0.01
+
+    asyncio.run(story())
+
+
+def test_one_stall_hardly_moves_what_is_typical(tmp_path: Path) -> None:
+    async def story() -> None:
+        engine = engine_on(tmp_path, InlineRunner(), typical_s=1e-9)
+        await engine.predict(easy(), until=100.3)
+        assert engine.typical_s <= 1.5e-9
+
+    asyncio.run(story())
+
+
+def test_a_request_whose_time_has_passed_is_not_begun(tmp_path: Path) -> None:
+    async def story() -> None:
+        runner = Held()
+        with pytest.raises(Overloaded, match=r"0\.0 ms are left"):
+            await engine_on(tmp_path, runner).predict(easy(), until=99.9)
+        assert runner.open == []
+
+    asyncio.run(story())
+
+
+def threads() -> Runner:
+    return ThreadRunner("engine")
+
+
+def test_a_quick_model_runs_in_the_callers_thread(tmp_path: Path) -> None:
+    engine = Engine.load(build_tiny(tmp_path), digest="cd" * 32, clock=Hands(), thread=threads)
+    before = threading.active_count()
+    sample = engine.read("uint8", (2, 3), bytes(6))
+    assert asyncio.run(engine.predict(sample, until=100.3)).label in ("low", "middle", "high")
+    assert threading.active_count() == before
+    assert (engine.task, engine.version, engine.digest) == ("shades", "1", "cd" * 6)
+    assert 0 < engine.typical_s < 500e-6
+
+
+def test_a_slow_model_runs_in_a_thread_of_its_own(tmp_path: Path) -> None:
+    made: list[Runner] = []
+
+    def thread() -> Runner:
+        made.append(ThreadRunner("engine"))
+        return made[0]
+
+    folder = build_tiny(tmp_path)
+    engine = Engine.load(folder, digest="cd" * 32, clock=Hands(), thread=thread, inline_below_s=0.0)
+    sample = engine.read("uint8", (2, 3), bytes(6))
+    assert asyncio.run(engine.predict(sample, until=100.3)).confidence is not None
+    assert len(made) == 1
+    engine.close()
+
+
+def test_a_package_that_answers_otherwise_here_does_not_serve(tmp_path: Path) -> None:
+    folder = build_tiny(tmp_path)
+    manifest = decode((folder / "manifest.json").read_bytes())
+    golden = manifest.golden
+    turned = tuple(tuple(-logit for logit in row) for row in golden.edge_logits)
+    altered = replace(manifest, golden=replace(golden, edge_logits=turned))
+    (folder / "manifest.json").write_bytes(encode(altered))
+    with pytest.raises(GoldenMismatch):
+        Engine.load(folder, digest="cd" * 32, clock=Hands(), thread=threads)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "gone", "manifest gone"])
+def test_a_damaged_package_does_not_load(tmp_path: Path, damage: str) -> None:
+    folder = build_tiny(tmp_path)
+    match damage:
+        case "truncated":
+            (folder / "edge.onnx").write_bytes((folder / "edge.onnx").read_bytes()[:-1])
+        case "gone":
+            (folder / "edge.onnx").unlink()
+        case _:
+            shutil.rmtree(folder)
+    with pytest.raises(PackageError) as refused:
+        Engine.load(folder, digest="cd" * 32, clock=Hands(), thread=threads)
+    assert isinstance(refused.value, HashMismatch) == (damage == "truncated")

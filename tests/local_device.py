@@ -1,0 +1,193 @@
+"""A device without processes: the shipped local API and cascade on a twin model, over real sockets.
+
+It runs in a thread of its own, so that blocking clients can be tried against it.
+"""
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from edge_agent.cascade.ports import InferRequest
+from edge_agent.cascade.run import Cascade
+from edge_agent.engine import Engine
+from edge_agent.errors import AgentError
+from edge_agent.local_api import frames
+from edge_agent.local_api.run import LocalApi
+from edge_agent.sdk.messages import Infer, Refused, Reply
+from edge_agent.sdk.wire import FrameReader, head
+from models.errors import ModelsError
+from models.tensors import Sample
+from models.twins import LABELS, build_twin, twin_sample
+from sync.clock import SystemClock
+from sync.runner import ThreadRunner
+from sync.wire import v1
+
+TASK = "sides"
+
+
+def easy(label: int = 0) -> Sample:
+    """An input the twin's edge is sure of."""
+    return twin_sample(label, label, confidence=0.95)
+
+
+def hard(edge: int = 0, cloud: int = 1) -> Sample:
+    """An input its edge is not sure of, and its cloud labels otherwise."""
+    return twin_sample(edge, cloud, confidence=0.5)
+
+
+class Cloud:
+    """Answers as the test wishes: after a while, with a refusal, or never."""
+
+    def __init__(self) -> None:
+        self.asked: list[v1.Escalation] = []
+        self.after_s: float | None = 0.0
+        self.refusal: str | None = None
+
+    async def ask(
+        self, escalation: v1.Escalation, client: str, until: float
+    ) -> v1.Escalated | v1.Refused:
+        self.asked.append(escalation)
+        if self.refusal is not None:
+            return v1.Refused(self.refusal, "as the test wishes", permanent=False)
+        await asyncio.sleep(3600 if self.after_s is None else self.after_s)
+        return v1.Escalated(escalation.request_id, escalation.task, LABELS[1], 0.99, "7", 100)
+
+
+class Recorded:
+    """Keeps records in the order they were written."""
+
+    def __init__(self) -> None:
+        self.written: list[v1.Answered] = []
+
+    def put(self, record: v1.Answered) -> None:
+        self.written.append(record)
+
+
+class LocalDevice:
+    """Serves `<folder>/sides.sock` and `<folder>/agent.sock` until the block ends."""
+
+    def __init__(self, folder: Path, *, tasks: tuple[str, ...] = (TASK,)) -> None:
+        self.folder = folder
+        self.tasks = tasks
+        self.cloud = Cloud()
+        self.records = Recorded()
+        self.revisions: list[dict[str, object]] = []
+        self.taken: list[str] = []
+        self.heard: list[Infer] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._clock = SystemClock()
+        self._agent: asyncio.Server | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        package = build_twin(TASK, "3", self.folder / "package")
+        self.engine = Engine.load(
+            package, digest="ab" * 32, clock=self._clock, thread=lambda: ThreadRunner("engine")
+        )
+        self.cascade = Cascade(
+            engine=self.engine,
+            ask=self.cloud,
+            records=self.records,
+            clock=self._clock,
+            device="bench-1",
+        )
+        self.api = self.listen()
+        self.do(self._serve_agent())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.do(self._stop())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+            self.engine.close()
+
+    def do(self, what: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine in the device's own loop and wait for it."""
+        asyncio.run_coroutine_threadsafe(what, self._loop).result(timeout=10)
+
+    def now(self) -> float:
+        return self._clock.monotonic()
+
+    def listen(self) -> LocalApi:
+        """A worker's server on the task's socket; the socket itself is made the first time."""
+        path = self.folder / f"{TASK}.sock"
+        if not path.exists():
+            self._listening = socket.socket(socket.AF_UNIX)
+            self._listening.bind(str(path))
+            self._listening.listen(128)
+        api = LocalApi(self._listening.dup(), self._answer, self._clock)
+        self._loop.call_soon_threadsafe(api.start)
+        return api
+
+    async def _answer(self, infer: Infer, data: bytearray, received: float) -> Reply | Refused:
+        self.heard.append(infer)
+        request = InferRequest(
+            id=infer.id,
+            client=infer.client,
+            dtype=infer.dtype,
+            shape=infer.shape,
+            data=data,
+            deadline_ms=infer.deadline_ms,
+            received=received,
+            until=frames.moment(infer, received),
+        )
+        try:
+            return await self.cascade.answer(request)
+        except (ModelsError, AgentError) as error:
+            return Refused(infer.id, error.code, str(error))
+
+    async def _serve_agent(self) -> None:
+        self._agent = await asyncio.start_unix_server(
+            self._speak_as_agent, self.folder / "agent.sock"
+        )
+
+    async def _speak_as_agent(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        frame_reader = FrameReader()
+        while data := await reader.read(4096):
+            frame_reader.buffer()[: len(data)] = data
+            for frame in frame_reader.filled(len(data)):
+                writer.write(head(json.dumps(self._said(json.loads(frame.meta))).encode()))
+        writer.close()
+
+    def _said(self, question: dict[str, Any]) -> dict[str, object]:
+        match question["op"]:
+            case "tasks":
+                return {"ok": True, "tasks": self.tasks}
+            case "revisions":
+                self.taken += question["taken"]
+                waiting = [
+                    revision
+                    for revision in self.revisions
+                    if revision["request_id"] not in self.taken
+                ]
+                return {"ok": True, "revisions": waiting[: question["limit"]]}
+            case _:
+                return {"ok": False, "code": "bad_request", "message": "not in this test"}
+
+    async def _stop(self) -> None:
+        await self.api.close()
+        if self._agent is not None:
+            self._agent.close()
+        self._listening.close()
+        # Connections end in the turn after they were closed.
+        await asyncio.sleep(0.01)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
