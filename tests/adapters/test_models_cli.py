@@ -4,19 +4,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-import numpy as np
 import pytest
 import zstandard
 
 from models import package, release
 from models.cli import main
-from models.errors import FileMissing, ManifestInvalid
 from models.manifest import Role
-from models.pipeline.declared import Cast, Reshape, Scale
-from models.zoo.packages import Measured, build_zoo
 from sync.trust import keys
-from tests.tiny_models import DECISION, build_tiny, write_matrix
+from tests.tiny_models import build_tiny
 
 KEY = keys.generate()
 
@@ -210,42 +205,3 @@ def test_wrong_usage_exits_with_two(command: list[str], capsys: pytest.CaptureFi
         main(command)
     assert left.value.code == 2
     assert capsys.readouterr().err.startswith("usage: longstop-models")
-
-
-# Building from the zoo's parts.
-
-
-@pytest.fixture
-def zoo(tmp_path: Path) -> Path:
-    """A zoo whose digits are told apart by one untrained matrix."""
-    chance = np.random.default_rng(0)
-    folder = tmp_path / "zoo" / "digits"
-    folder.mkdir(parents=True)
-    for name in ("edge.onnx", "cloud.onnx"):
-        weights = chance.normal(size=(64, 10)).astype(np.float32)
-        write_matrix(folder / name, weights, shape=(1, 8, 8))
-    measured = Measured(
-        label_names=tuple(str(digit) for digit in range(10)),
-        preparation=(Cast("float32"), Scale((1 / 16,)), Reshape((1, 8, 8))),
-    )
-    (folder / "figures.json").write_bytes(msgspec.json.encode(measured))
-    (folder / "decision.json").write_bytes(msgspec.json.encode(DECISION))
-    return folder.parent
-
-
-def test_a_zoo_task_becomes_a_package_that_verifies(zoo: Path, tmp_path: Path) -> None:
-    folder = build_zoo("digits", "7", tmp_path / "out" / "digits-7", zoo=zoo)
-    assert folder == tmp_path / "out" / "digits-7"
-    assert main(["verify", str(folder)]) == 0
-    manifest = package.read(folder, Role.EDGE).manifest
-    assert (manifest.task, manifest.version, manifest.name) == ("digits", "7", "zoo-digits")
-    assert manifest.inputs[0].shape == (8, 8)
-    assert manifest.figures is not None
-
-
-def test_an_untrained_task_says_how_to_train_it(zoo: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileMissing, match=r"\./just train apparel makes it"):
-        build_zoo("apparel", "1", tmp_path / "out", zoo=zoo)
-    (zoo / "digits" / "decision.json").write_text("{}")
-    with pytest.raises(ManifestInvalid, match="does not have its fields"):
-        build_zoo("digits", "1", tmp_path / "out", zoo=zoo)
