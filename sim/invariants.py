@@ -95,7 +95,7 @@ def covered(device: str, files: DeviceFiles) -> None:
 def balanced(device: str, files: DeviceFiles) -> None:
     """Invariant 2 at the end."""
     covered(device, files)
-    delivered, lost, pending = map(_size, (files.delivered, files.lost, files.pending))
+    delivered, lost, pending = map(size, (files.delivered, files.lost, files.pending))
     if files.issued != delivered + lost + pending:
         raise InvariantBroken(
             f"{device}: {files.issued} issued, but {delivered} delivered + {lost} lost + "
@@ -167,7 +167,9 @@ def read_files(device: str, outbox: Path, gateway: Path, *, bodies: bool) -> Dev
         ).fetchall()
         lost: Ranges = cloud.execute("SELECT lo, hi FROM loss WHERE device = ?", mine).fetchall()
         ((counted,),) = cloud.execute(
-            "SELECT coalesce(sum(answered), 0) FROM minute WHERE device = ?", mine
+            "SELECT coalesce(sum(n), 0) FROM device_answers"
+            " WHERE route <> 'revised' AND device = ?",
+            mine,
         )
         if bodies:
             packed += cloud.execute("SELECT body FROM batch WHERE device = ?", mine).fetchall()
@@ -182,7 +184,8 @@ def read_files(device: str, outbox: Path, gateway: Path, *, bodies: bool) -> Dev
     )
 
 
-def _size(ranges: Ranges) -> int:
+def size(ranges: Ranges) -> int:
+    """How many numbers these ranges hold."""
     return sum(hi - lo + 1 for lo, hi in ranges)
 
 

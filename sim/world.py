@@ -1,0 +1,369 @@
+"""Runs a whole fleet on virtual time: the shipped device and gateway, on links that misbehave.
+
+What is replaced, and nothing else (`REPLACED`, held to by a test):
+
+| in a program | here |
+|---|---|
+| sockets: HTTP and MQTT transports | the shipped memory transport over a `sim.link.Link` |
+| threads: `ThreadRunner` | the shipped `InlineRunner` |
+| clocks: `SystemClock` | `sim.loop.VirtualClock` |
+| processes: worker's pipe and socket pair | a call, in `_Handover` |
+| models trained on data | the shipped twins, which answer what their input says |
+
+Nothing here decides what an agent or a gateway decides: which input is hard, when to give up
+waiting, what to send again, what to count.
+"""
+
+import asyncio
+import random
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import httpx
+from fastapi import FastAPI
+from starlette.types import Message
+
+from cloud_gateway.app import create_app
+from cloud_gateway.settings import BrokerSettings, Settings
+from edge_agent import __version__
+from edge_agent.cascade.ports import CloudReply, InferRequest
+from edge_agent.cascade.run import Cascade
+from edge_agent.cloud.circuit import Pace
+from edge_agent.cloud.link import CloudLink, DeviceReport, LinkSettings
+from edge_agent.engine import Engine
+from models.manifest import Role
+from models.package import read
+from models.predict import Predictor
+from sim import invariants, loop, report, workload
+from sim.invariants import Asked, InvariantBroken
+from sim.link import Link
+from sim.operator import Operator, scratch_folder
+from sim.scenario import Scenario
+from sync.backoff import Backoff
+from sync.outbox.delivery import Policy
+from sync.outbox.run import Outbox, OutboxSettings
+from sync.runner import InlineRunner, Runner
+from sync.transport.memory import MemoryTransport
+from sync.wire import codec, v1
+
+REPLACED: Final = ("Link", "VirtualClock", "_Handover")
+"""Names of the classes of `sim` that stand inside a running device or gateway."""
+VERSION = "1.0.0"
+Progress = Callable[[float, int], None]
+
+
+class _Handover:
+    """Stands for the worker's socket pair and pipe: what it hands over arrives at once."""
+
+    def __init__(self, link: CloudLink) -> None:
+        self._link = link
+        self._storing: set[asyncio.Future[object]] = set()
+
+    def ask(self, escalation: v1.Escalation, client: str, until: float) -> Awaitable[CloudReply]:
+        del until  # the caller cancels; what was handed over stays handed over
+        return self._link.escalate(client, escalation)
+
+    def put(self, record: v1.Answered) -> None:
+        stored: asyncio.Future[object] = asyncio.ensure_future(self._link.record(record))
+        self._storing.add(stored)
+        stored.add_done_callback(self._storing.discard)
+
+    async def finish(self) -> None:
+        """Wait until everything handed over is durable."""
+        await asyncio.gather(*self._storing)
+
+
+@dataclass(frozen=True)
+class Device:
+    """One simulated device: everything shipped, wired as supervisor and worker wire it."""
+
+    name: str
+    outbox: Outbox
+    radio: Link
+    link: CloudLink
+    handover: _Handover
+    cascade: Cascade
+
+
+class World:
+    """One gateway and its devices. Build it inside a virtual loop; `close` it there too."""
+
+    def __init__(self, scenario: Scenario, seed: int, virtual: loop.VirtualLoop) -> None:
+        self.scenario = scenario
+        self.seed = seed
+        self.clock = loop.VirtualClock(virtual)
+        self.folder = scratch_folder()
+        self.inputs = workload.inputs(random.Random(f"{seed} inputs"))
+        self.devices: dict[str, Device] = {}
+        self.asked: dict[str, Asked] = {}
+        self.app: FastAPI = create_app(
+            Settings(
+                data=self.folder / "gateway",
+                beat_flush_s=60.0,
+                broker=BrokerSettings(kind="none"),
+            ),
+            clock=self.clock,
+            runners=_inline,
+        )
+
+    @property
+    def gateway_database(self) -> Path:
+        return self.folder / "gateway" / "gateway.db"
+
+    def outbox_database(self, device: str) -> Path:
+        return self.folder / device / "outbox.db"
+
+    async def populate(self) -> None:
+        """Publish the package, add every device and start it."""
+        admin = (self.folder / "gateway" / "admin.token").read_text().strip()
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app),
+            base_url="http://gateway",
+            headers={"Authorization": f"Bearer {admin}"},
+        ) as client:
+            operator = Operator(client)
+            folder = await operator.publish_twin(
+                workload.TASK, VERSION, self.folder / "gateway" / "trust", self.folder / "package"
+            )
+            predictor = Predictor.load(
+                read(folder, Role.EDGE), clock_ns=lambda: int(self.clock.monotonic() * 1e9)
+            )
+            predictor.check_golden()
+            for number in range(self.scenario.devices):
+                name = f"device-{number:04d}"
+                await self._join(name, await operator.add_device(name), predictor)
+
+    async def _join(self, name: str, token: str, predictor: Predictor) -> None:
+        chance = random.Random(f"{self.seed} {name}")
+        tuning = self.scenario.agent
+        patient = Backoff(base_s=1.0, cap_s=tuning.retry_cap_s)
+        outbox = await Outbox.open(
+            self.folder / name,
+            clock=self.clock,
+            runner=InlineRunner(),
+            settings=OutboxSettings(linger_ms=tuning.linger_ms, policy=Policy(backoff=patient)),
+            chance=random.Random(f"{self.seed} {name} outbox"),
+        )
+        radio = Link(self.scenario.weather, chance, _to(self.app, token))
+        state = v1.TaskState(workload.TASK, VERSION, "", "serving")
+        link = CloudLink(
+            device=name,
+            agent_version=__version__,
+            transport=MemoryTransport(radio.carry),
+            outbox=outbox,
+            clock=self.clock,
+            chance=random.Random(f"{self.seed} {name} link"),
+            settings=LinkSettings(pace=Pace(beat_s=tuning.beat_s, probe=patient)),
+            report=lambda: DeviceReport(tasks=(state,)),
+            on_desired=lambda desired: None,
+            on_revision=lambda client: None,
+        )
+        engine = Engine(
+            predictor,
+            digest=predictor.package.manifest_sha256,
+            runner=InlineRunner(),
+            clock=self.clock,
+            typical_s=1e-6,
+        )
+        handover = _Handover(link)
+        cascade = Cascade(
+            engine=engine, ask=handover, records=handover, clock=self.clock, device=name
+        )
+        self.devices[name] = Device(name, outbox, radio, link, handover, cascade)
+        await link.start()
+
+    async def ask(self, device: Device, number: int, sample: int) -> None:
+        """One request of an application, and what its caller noted down."""
+        traffic = self.scenario.traffic
+        request_id = f"{device.name}-{number:06d}"
+        at = self.clock.monotonic()
+        until = at + traffic.deadline_ms / 1000
+        asked = Asked(request_id, device.name, sample, at, until)
+        self.asked[request_id] = asked
+        tensor = self.inputs.samples[sample]
+        reply = await device.cascade.answer(
+            InferRequest(
+                id=request_id,
+                client="app",
+                dtype=str(tensor.dtype),
+                shape=tensor.shape,
+                data=tensor.tobytes(),
+                deadline_ms=traffic.deadline_ms,
+                received=at,
+                until=until,
+            )
+        )
+        self.asked[request_id] = replace(
+            asked,
+            answered_at=self.clock.monotonic(),
+            label=reply.label,
+            source=reply.source,
+            final=reply.final,
+            reason=reply.reason,
+        )
+
+    async def applications(self, device: Device, until: float) -> None:
+        """Ask at random moments until then, and wait for the last answers."""
+        chance = random.Random(f"{self.seed} {device.name} application")
+        pool = len(self.inputs.samples)
+        begun = self.clock.monotonic()
+        async with asyncio.TaskGroup() as requests:
+            moments = workload.arrivals(chance, self.scenario.traffic.every_s, until - begun)
+            for number, moment in enumerate(moments):
+                await asyncio.sleep(begun + moment - self.clock.monotonic())
+                requests.create_task(self.ask(device, number, chance.randrange(pool)))
+
+    def check(self, *, at_the_end: bool) -> Mapping[str, invariants.DeviceFiles]:
+        """Hold the fleet to its invariants. Raises `InvariantBroken`."""
+        invariants.answered_in_time(self.asked.values(), self.clock.monotonic())
+        files = {
+            name: invariants.read_files(
+                name, self.outbox_database(name), self.gateway_database, bodies=at_the_end
+            )
+            for name in self.devices
+        }
+        for name, held in files.items():
+            invariants.covered(name, held)
+            if at_the_end:
+                invariants.balanced(name, held)
+                mine = [one for one in self.asked.values() if one.device == name]
+                invariants.counted_once(name, mine, held)
+        if at_the_end:
+            invariants.hard_ends_in_cloud(self.asked.values(), self.inputs.known, files)
+        return files
+
+    async def close(self) -> None:
+        """Stop every device in order; the gateway's own lifespan ends it."""
+        for device in self.devices.values():
+            await device.handover.finish()
+            await device.link.close()
+            await device.outbox.close()
+            await device.radio.close()
+
+
+def run(scenario: Scenario, *, seed: int, progress: Progress | None = None) -> report.Result:
+    """Run a scenario from seed to verdict."""
+    return loop.run(lambda virtual: _story(scenario, seed, virtual, progress))
+
+
+async def _story(
+    scenario: Scenario, seed: int, virtual: loop.VirtualLoop, progress: Progress | None
+) -> report.Result:
+    world = World(scenario, seed, virtual)
+    try:
+        async with world.app.router.lifespan_context(world.app):
+            await world.populate()
+            files: Mapping[str, invariants.DeviceFiles] = {}
+            broken: str | None = None
+            try:
+                await _live(world, progress)
+                files = world.check(at_the_end=True)
+            except* InvariantBroken as group:
+                broken = str(_first(group))
+            finally:
+                await world.close()
+        return _result(world, files, broken)
+    finally:
+        shutil.rmtree(world.folder)
+
+
+def _first(group: BaseExceptionGroup[InvariantBroken]) -> InvariantBroken:
+    """The first of what several tasks found broken."""
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+async def _live(world: World, progress: Progress | None) -> None:
+    scenario = world.scenario
+    ends = world.clock.monotonic() + scenario.hours * 3600
+    devices = world.devices.values()
+    async with asyncio.TaskGroup() as living:
+        weather = [living.create_task(device.radio.live(ends)) for device in devices]
+        asking = [living.create_task(world.applications(device, ends)) for device in devices]
+        while world.clock.monotonic() < ends:
+            left = ends - world.clock.monotonic()
+            await asyncio.sleep(min(scenario.check_every_s, left))
+            world.check(at_the_end=False)
+            if progress is not None:
+                progress(world.clock.monotonic(), len(world.asked))
+        await asyncio.gather(*asking, *weather)
+    for device in devices:
+        device.radio.up = True
+    await asyncio.sleep(scenario.settle_s)
+
+
+def _result(
+    world: World, files: Mapping[str, invariants.DeviceFiles], broken: str | None
+) -> report.Result:
+    asked = list(world.asked.values())
+    radios = [device.radio for device in world.devices.values()]
+    held = files.values()
+    return report.Result(
+        scenario=world.scenario.name,
+        seed=world.seed,
+        devices=len(world.devices),
+        virtual_s=round(world.clock.monotonic(), 3),
+        requests=len(asked),
+        answered=sum(1 for one in asked if one.answered_at is not None),
+        late=sum(1 for one in asked if one.answered_at is not None and one.answered_at > one.until),
+        from_edge=sum(1 for one in asked if one.source == "edge" and one.final),
+        from_cloud=sum(1 for one in asked if one.source == "cloud"),
+        provisional=sum(1 for one in asked if one.source and not one.final),
+        revised=sum(1 for x in held for record in x.records if isinstance(record, v1.Revised)),
+        issued=sum(x.issued for x in held),
+        delivered=sum(invariants.size(x.delivered) for x in held),
+        lost=sum(invariants.size(x.lost) for x in held),
+        pending=sum(invariants.size(x.pending) for x in held),
+        messages_carried=sum(radio.carried for radio in radios),
+        messages_swallowed=sum(radio.swallowed for radio in radios),
+        messages_repeated=sum(radio.repeated for radio in radios),
+        digest=report.digest(asked),
+        broken=broken,
+    )
+
+
+def _inline(name: str) -> Runner:
+    del name  # a thread would be called so
+    return InlineRunner()
+
+
+def _to(app: FastAPI, token: str) -> Callable[[bytes], Awaitable[bytes]]:
+    """Delivers a message to the gateway's own HTTP route, without a socket between."""
+    headers = [(b"authorization", b"Bearer " + token.encode())]
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/up",
+        "raw_path": b"/v1/up",
+        "query_string": b"",
+        "root_path": "",
+        "server": ("gateway", 80),
+        "client": ("device", 1),
+        "headers": headers,
+    }
+
+    async def deliver(message: bytes) -> bytes:
+        status, body = 0, b""
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": message, "more_body": False}
+
+        async def send(event: Message) -> None:
+            nonlocal status, body
+            if event["type"] == "http.response.start":
+                status = event["status"]
+            else:
+                body += event.get("body", b"")
+
+        await app(dict(scope), receive, send)
+        if status != 200:
+            return codec.encode(v1.Refused(f"http_{status}", body.decode(), permanent=False))
+        return body
+
+    return deliver
