@@ -4,7 +4,9 @@ Rules:
 1. The held-out part is cut in two: *tune* gives the temperature, *calibrate* the threshold. Where
    persons are known, no person is in both.
 2. Scores come from the INT8 file that ships, through onnxruntime.
-3. Where nothing can be certified, the threshold is the smallest one at which no tune sample is
+3. Without a mistake on tune the likeliest temperature is zero, which makes every score one. The
+   temperature is 1 then: the net's own scores.
+4. Where nothing can be certified, the threshold is the smallest one at which no held-out sample is
    harmed, and `feasible` is false.
 """
 
@@ -15,7 +17,6 @@ import numpy.typing as npt
 
 from models.calibrate.fit import (
     METHOD,
-    feasible_n,
     fit_harm_threshold,
     fit_temperature,
     probability_grid,
@@ -55,21 +56,24 @@ def decide(
     split: str,
 ) -> Decision:
     """The decision for held-out logits; `split` says in words how tune and calibrate were cut."""
-    temperature = fit_temperature(edge_logits[tune], labels[tune])
+    without_mistake = bool((edge_logits[tune].argmax(axis=1) == labels[tune]).all())
+    temperature = 1.0 if without_mistake else fit_temperature(edge_logits[tune], labels[tune])
     scores = confidence(edge_logits, temperature)
     harms = harmed(edge_logits, cloud_logits, labels)
     grid = probability_grid()
     found = fit_harm_threshold(scores[~tune], harms[~tune], eps=eps, delta=DELTA, grid=grid)
     feasible = found.threshold is not None
     note = f"tune {int(tune.sum())}, calibrate {found.n} held-out samples, {split}"
+    if without_mistake:
+        note += "; no mistake on tune, so the temperature is 1"
     if found.threshold is None:
         note += (
             f"; {found.n} samples certify nothing (needed without a single harm: "
-            f"{feasible_n(eps, DELTA)}), so this is the smallest threshold without harm on tune"
+            f"{found.feasible_n}), so this is the smallest threshold without harm on all of them"
         )
     return Decision(
         temperature=temperature,
-        threshold=_without_harm(scores[tune], harms[tune], grid)
+        threshold=_without_harm(scores, harms, grid)
         if found.threshold is None
         else found.threshold,
         promise="harm",

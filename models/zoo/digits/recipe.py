@@ -35,9 +35,9 @@ EPS = 0.02
 COMMITTEE_SEEDS = (100, 101, 102, 103)
 CLOUD_SEED = 0
 EDGE_SEEDS = (0, 1, 2)
-CLOUD_CYCLE = Cycle(epochs=60, peak=0.1, rise=0.2, batch=64)
+CLOUD_CYCLE = Cycle(epochs=100, peak=0.1, rise=0.2, batch=64)
 EDGE_CYCLE = Cycle(epochs=240, peak=0.1, rise=0.2, weight_decay=1e-4, batch=64)
-BANK_COPIES = 40
+BANK_COPIES = 60
 COPIES_PER_MEMBER = 10_000
 
 
@@ -79,7 +79,7 @@ def train(dataset: Dataset) -> tuple[Trained, list[Trained], float]:
     pictures = torch.from_numpy(dataset.train_x)
     lesson = Lesson(
         task="digits",
-        copy=partial(augmented_copy, pictures, shift=1, mirror=False, erase=0, erase_share=0.0),
+        copy=partial(augmented_copy, pictures, shift=1, mirror=False, erase=3, erase_share=0.3),
         labels=torch.from_numpy(dataset.train_y),
         prepare=prepare,
         held=(torch.from_numpy(dataset.held_x), torch.from_numpy(dataset.held_y)),
