@@ -58,12 +58,22 @@ def feasible_n(eps: float, delta: float) -> int:
 
 
 def fit_temperature(logits: Logits, labels: Labels) -> float:
-    """The temperature in [0.05, 20] under which the labels are likeliest."""
+    """The temperature in [0.05, 20] under which the labels are likeliest, smoothed as Platt did.
+
+    Each label counts as certain but for 1 / (n + 2), spread over the other classes. Without that, a
+    model that is right on every tune sample would get temperature 0: every score would be 1, and
+    no threshold could tell one input from another.
+    """
     from scipy.optimize import minimize_scalar
 
-    if logits.ndim != 2 or len(logits) == 0 or labels.shape != (len(logits),):
+    if (
+        logits.ndim != 2
+        or len(logits) == 0
+        or logits.shape[1] < 2
+        or labels.shape != (len(logits),)
+    ):
         raise ValueError(
-            "wanted logits [n, K] and labels [n], "
+            "wanted logits [n, K], K at least 2, and labels [n], "
             f"not {list(logits.shape)} and {list(labels.shape)}"
         )
     if not np.isfinite(logits).all():
@@ -72,12 +82,16 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
         raise ValueError(f"labels must lie in 0..{logits.shape[1] - 1}")
     wide = logits.astype(np.float64)
     below_top = wide - wide.max(axis=1, keepdims=True)
-    of_label = below_top[np.arange(len(labels)), labels]
+    count, classes = wide.shape
+    doubt = 1 / (count + 2)
+    targets = np.full(wide.shape, doubt / (classes - 1))
+    targets[np.arange(count), labels] = 1 - doubt
+    expected = (targets * below_top).sum(axis=1)
 
     def surprise(log_temperature: float) -> float:
-        scaled = below_top / math.exp(log_temperature)
-        norms = np.log(np.exp(scaled).sum(axis=1))
-        return float((norms - of_label / math.exp(log_temperature)).mean())
+        temperature = math.exp(log_temperature)
+        norms = np.log(np.exp(below_top / temperature).sum(axis=1))
+        return float((norms - expected / temperature).mean())
 
     # Convex in 1/T, so one valley in log T: a bounded search finds it.
     found = minimize_scalar(

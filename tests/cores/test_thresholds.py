@@ -95,9 +95,20 @@ def test_a_temperature_that_is_none_is_refused(temperature: float) -> None:
 
 
 def test_the_temperature_of_two_classes_is_the_one_worked_out_by_hand() -> None:
-    # Always one logit ahead, right three times of four: 1 / (1 + exp(-1/T)) = 3/4, T = 1 / ln 3.
+    # Always one logit ahead, right three times of four. Smoothed by 1/6 each, the labels say 2/3:
+    # 1 / (1 + exp(-1/T)) = 2/3, T = 1 / ln 2.
     logits = np.array([[1.0, 0.0]] * 4)
-    assert fit_temperature(logits, np.array([0, 0, 0, 1])) == pytest.approx(1 / math.log(3), 1e-4)
+    assert fit_temperature(logits, np.array([0, 0, 0, 1])) == pytest.approx(1 / math.log(2), 1e-4)
+
+
+def test_a_model_that_is_always_right_keeps_scores_that_differ() -> None:
+    leads = np.array([4.0, 6.0, 8.0])
+    logits = np.stack([leads, np.zeros(3)], axis=1).repeat(60, axis=0)
+    temperature = fit_temperature(logits, np.zeros(180, dtype=int))
+    scores = confidence(logits[::60], temperature)
+    # Where the likelihood is flat: the scores, weighted by the lead, say 1 - 1 / (n + 2).
+    assert (scores * leads).sum() / leads.sum() == pytest.approx(1 - 1 / 182, abs=1e-5)
+    assert (np.diff(scores) > 1e-4).all()
 
 
 def test_the_temperature_that_made_the_labels_is_found_again() -> None:
