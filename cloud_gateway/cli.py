@@ -236,7 +236,7 @@ def _kilo(size: int) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("longstop-gateway", description=about)
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    verbs = parser.add_subparsers(required=True)
 
     serve = _verb(verbs, "serve", _serve, "Serve devices, the page and the API until Ctrl-C")
     serve.add_argument("--host", help="address to listen on (127.0.0.1)")
@@ -295,7 +295,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _group(verbs: "_Verbs", name: str, says: str) -> "_Verbs":
     group = verbs.add_parser(name, help=says, description=says)
-    return group.add_subparsers(required=True, metavar="VERB")
+    return group.add_subparsers(required=True)
 
 
 def _verb(

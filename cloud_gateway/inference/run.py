@@ -99,7 +99,9 @@ class Models:
         async with self._loading:
             for task, one in wanted.items():
                 before = self._instances.get(task)
-                if before is None or before.wanted != one:
+                if before is not None and before.wanted == one:
+                    self._problems.pop(task, None)  # of a version nobody wants any more
+                else:
                     await self._load(one, before)
 
     async def answer(self, task: str, inputs: Sequence[v1.Tensor]) -> Answers:
