@@ -1,6 +1,7 @@
 """A package as a person wants to read it, and the same facts for a script."""
 
 from pathlib import Path
+from textwrap import fill
 
 from msgspec import Struct
 
@@ -80,7 +81,7 @@ def to_text(description: Description) -> str:
     lines += [
         "",
         "Threshold",
-        f"  {description.promise}",
+        fill(description.promise, 94, initial_indent="  ", subsequent_indent="  "),
         f"  Temperature {manifest.decision.temperature:.4f}; {manifest.decision.method}.",
         *([f"  {manifest.decision.note}."] if manifest.decision.feasible else []),
         "",
