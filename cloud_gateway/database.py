@@ -13,12 +13,23 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Insert,
+    Table,
+    case,
+    create_engine,
+    event,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool, StaticPool
@@ -169,25 +180,59 @@ class Database:
         self.healthy = True
 
 
-def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """An INSERT that knows ON CONFLICT, in the dialect of this connection."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
-
-
 def insert_new(connection: Connection, table: Table, **values: object) -> bool:
     """INSERT ... ON CONFLICT DO NOTHING; whether the row is new."""
-    statement: Insert = upsert(connection, table).values(**values).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount == 1
+    return connection.execute(_inserting(connection.dialect.name, table), values).rowcount == 1
 
 
 def put(connection: Connection, table: Table, **values: object) -> None:
     """INSERT, or replace every other column of the row with this primary key."""
-    statement = upsert(connection, table).values(**values)
+    connection.execute(_replacing(connection.dialect.name, table, frozenset(values)), values)
+
+
+def grow(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, object]],
+    *,
+    added: tuple[str, ...],
+    largest: tuple[str, ...] = (),
+) -> None:
+    """INSERT rows; where the key is there, add these columns and keep the larger of those."""
+    if rows:
+        connection.execute(_growing(connection.dialect.name, table, added, largest), rows)
+
+
+# Building a statement costs ten times what running it does, so each is built once.
+@cache
+def _inserting(dialect: str, table: Table) -> Insert:
+    return _insert(dialect, table).on_conflict_do_nothing()
+
+
+@cache
+def _replacing(dialect: str, table: Table, names: frozenset[str]) -> Insert:
+    statement = _insert(dialect, table)
     keys = [column.name for column in table.primary_key]
-    rest = {name: statement.excluded[name] for name in values if name not in keys}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest))
+    rest = {name: statement.excluded[name] for name in sorted(names) if name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=rest)
+
+
+@cache
+def _growing(
+    dialect: str, table: Table, added: tuple[str, ...], largest: tuple[str, ...]
+) -> Insert:
+    statement = _insert(dialect, table)
+    old, new = table.c, statement.excluded
+    grown: dict[str, ColumnElement[Any]] = {name: old[name] + new[name] for name in added}
+    for name in largest:
+        grown[name] = case((old[name] > new[name], old[name]), else_=new[name])
+    keys = [column.name for column in table.primary_key]
+    return statement.on_conflict_do_update(index_elements=keys, set_=grown)
+
+
+def _insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that knows ON CONFLICT, in this dialect."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def _translated(call: Callable[[], T], doing: str) -> T:

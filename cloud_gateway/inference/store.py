@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 from sqlalchemy import Connection
 
-from cloud_gateway.database import upsert
+from cloud_gateway.database import grow
 from cloud_gateway.tables import DEVICE_STEP_S, device_escalations
 from sync.wire.topics import TENANT
 
@@ -32,13 +32,10 @@ def bucket(device: str, task: str, at: float) -> Bucket:
 
 def add(connection: Connection, counts: Mapping[Bucket, Count]) -> None:
     """Add to what is counted already."""
-    statement = upsert(connection, device_escalations)
     columns = Count.__struct_fields__
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[column.name for column in device_escalations.primary_key],
-            set_={name: device_escalations.c[name] + statement.excluded[name] for name in columns},
-        ),
+    grow(
+        connection,
+        device_escalations,
         [
             {
                 "tenant": TENANT,
@@ -49,4 +46,5 @@ def add(connection: Connection, counts: Mapping[Bucket, Count]) -> None:
             }
             for key, count in counts.items()
         ],
+        added=columns,
     )

@@ -3,9 +3,9 @@
 import hashlib
 
 from msgspec import Struct
-from sqlalchemy import Connection, ScalarSelect, Table, case, delete, func, select
+from sqlalchemy import Connection, Table, bindparam, delete, func, select
 
-from cloud_gateway.database import insert_new, upsert
+from cloud_gateway.database import grow, insert_new
 from cloud_gateway.tables import (
     LATENCY_BUCKETS,
     batch,
@@ -19,6 +19,28 @@ from cloud_gateway.telemetry.rollup import Counts, Key
 from sync.wire.topics import TENANT
 
 _LATENCY = tuple(f"l{bucket:02}" for bucket in range(LATENCY_BUCKETS))
+_ADDED = ("n", "hard", "latency_sum_us", *_LATENCY)
+
+
+_ITS = (
+    batch.c.tenant == TENANT,
+    batch.c.device == bindparam("device"),
+    batch.c.incarnation == bindparam("incarnation"),
+)
+_LAST_START = (
+    select(func.max(batch.c.lo)).where(*_ITS, batch.c.lo <= bindparam("lo")).scalar_subquery()
+)
+_OVERLAPPING = (
+    select(batch.c.lo, batch.c.hi, batch.c.sha256, batch.c.counted)
+    .where(
+        *_ITS,
+        batch.c.lo <= bindparam("hi"),
+        # Ranges do not overlap, so only the last one that begins before `lo` can reach in.
+        batch.c.lo >= func.coalesce(_LAST_START, bindparam("lo")),
+    )
+    .order_by(batch.c.lo)
+)
+"""Built once: building a statement costs more than running it."""
 
 
 class Series(Struct, frozen=True):
@@ -74,16 +96,13 @@ class LostRange(Struct, frozen=True):
 def overlapping(connection: Connection, series: Series, wanted: Range) -> list[KnownBatch]:
     """Ranges taken in that share a number with `wanted`, in order."""
     rows = connection.execute(
-        select(batch.c.lo, batch.c.hi, batch.c.sha256, batch.c.counted)
-        .where(
-            batch.c.tenant == TENANT,
-            batch.c.device == series.device,
-            batch.c.incarnation == series.incarnation,
-            batch.c.lo <= wanted.hi,
-            # Ranges do not overlap, so only the last one that begins before `wanted` can reach in.
-            batch.c.lo >= func.coalesce(_last_start(series, wanted.lo), wanted.lo),
-        )
-        .order_by(batch.c.lo)
+        _OVERLAPPING,
+        {
+            "device": series.device,
+            "incarnation": series.incarnation,
+            "lo": wanted.lo,
+            "hi": wanted.hi,
+        },
     )
     known = [KnownBatch(Range(lo, hi), sha256, counted) for lo, hi, sha256, counted in rows]
     return [one for one in known if one.range.overlaps(wanted)]
@@ -190,22 +209,7 @@ def add_dead_letter(connection: Connection, letter: DeadLetter, *, limit_bytes: 
     return True
 
 
-def _last_start(series: Series, lo: int) -> ScalarSelect[int]:
-    return (
-        select(func.max(batch.c.lo))
-        .where(
-            batch.c.tenant == TENANT,
-            batch.c.device == series.device,
-            batch.c.incarnation == series.incarnation,
-            batch.c.lo <= lo,
-        )
-        .scalar_subquery()
-    )
-
-
 def _count(connection: Connection, table: Table, found: dict[Key, Counts], **who: str) -> None:
-    if not found:
-        return
     rows = [
         {
             "tenant": TENANT,
@@ -221,16 +225,4 @@ def _count(connection: Connection, table: Table, found: dict[Key, Counts], **who
         }
         for key, counts in sorted(found.items())
     ]
-    statement = upsert(connection, table)
-    new = statement.excluded
-    grown = {name: table.c[name] + new[name] for name in ("n", "hard", "latency_sum_us", *_LATENCY)}
-    grown["latency_max_us"] = case(
-        (table.c.latency_max_us > new.latency_max_us, table.c.latency_max_us),
-        else_=new.latency_max_us,
-    )
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[column.name for column in table.primary_key], set_=grown
-        ),
-        rows,
-    )
+    grow(connection, table, rows, added=_ADDED, largest=("latency_max_us",))
