@@ -1,0 +1,206 @@
+"""A watched folder with real files: what is answered, what is left out, what a restart repeats."""
+
+import asyncio
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge_agent.sdk.messages import Infer, Refused, Reply, Timings
+from edge_agent.sources import arrays
+from edge_agent.sources.arrays import Kind, Unreadable
+from edge_agent.sources.directory import DirectorySource, Written
+from sync.runner import InlineRunner
+
+KIND = Kind("float32", (2, 3))
+NUMBERS = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+class Answered:
+    """Answers everything, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Infer, bytes]] = []
+        self.refusals: list[Refused] = []
+
+    async def __call__(self, infer: Infer, data: bytes) -> Reply | Refused:
+        self.asked.append((infer, data))
+        if self.refusals:
+            return self.refusals.pop()
+        return Reply(
+            id=infer.id,
+            label="right",
+            confidence=0.9,
+            source="edge",
+            final=True,
+            reason="confident",
+            hard=False,
+            version="3",
+            digest="ab",
+            timings=Timings(1, 1, 0, 2),
+        )
+
+
+def watch(folder: Path, answer: Answered, until: Callable[[], bool]) -> None:
+    """Run a source without pauses until something is true."""
+
+    async def story() -> None:
+        source = DirectorySource(
+            folder, answer=answer, runner=InlineRunner(), kind=KIND, look_s=0.0
+        )
+        running = asyncio.create_task(source.run())
+        async with asyncio.timeout(10):
+            while not until():
+                assert not running.done(), running
+                await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(story())
+
+
+def written(folder: Path, name: str) -> Written:
+    return msgspec.json.decode((folder / f"{name}.json").read_bytes(), type=Written)
+
+
+def exists(*paths: Path) -> Callable[[], bool]:
+    return lambda: all(path.exists() for path in paths)
+
+
+def test_files_are_answered_beside_themselves(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", NUMBERS)
+    (tmp_path / "b.bin").write_bytes(NUMBERS.tobytes())
+    answer = Answered()
+    watch(tmp_path, answer, exists(tmp_path / "a.npy.json", tmp_path / "b.bin.json"))
+    assert [(infer.dtype, infer.shape) for infer, _ in answer.asked] == [("float32", (2, 3))] * 2
+    assert {data for _, data in answer.asked} == {NUMBERS.tobytes()}
+    told = written(tmp_path, "a.npy")
+    assert (told.ok, told.label, told.source, told.final) == (True, "right", "edge", True)
+    assert told.size == (tmp_path / "a.npy").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [
+        ("notes.txt", b"buy milk", "unknown_kind"),
+        ("odd.npy", b"\x93NUMPY\x01\x00\x40\x00" + b"(" * 64, "not_an_array"),
+        ("late.npy", b"\x93NUMPY\x09\x00\x40\x00" + b" " * 64, "not_an_array"),
+        ("cut.npy", b"\x93NUMPY\x01\x00v\x00{'descr'", "not_an_array"),
+        ("empty.npy", b"", "not_an_array"),
+        ("text.npy", b"not numpy at all", "not_an_array"),
+        ("huge.bin", bytes((16 << 20) + (1 << 17)), "input_too_large"),
+    ],
+)
+def test_what_is_left_out_is_named_with_the_reason(
+    tmp_path: Path, name: str, content: bytes, code: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    answer = Answered()
+    watch(tmp_path, answer, exists(tmp_path / f"{name}.json"))
+    told = written(tmp_path, name)
+    assert (told.ok, told.code) == (False, code)
+    assert name in told.message
+    assert answer.asked == []
+
+
+def test_a_refused_input_is_named_and_not_tried_again(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", NUMBERS)
+    answer = Answered()
+    answer.refusals = [Refused("", "not_finite", "holds NaN")]
+    watch(tmp_path, answer, exists(tmp_path / "a.npy.json"))
+    assert written(tmp_path, "a.npy").code == "not_finite"
+    assert len(answer.asked) == 1
+
+
+def test_a_device_that_is_busy_says_nothing_about_the_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", NUMBERS)
+    answer = Answered()
+    answer.refusals = [Refused("", "overloaded", "later")] * 2
+    watch(tmp_path, answer, exists(tmp_path / "a.npy.json"))
+    assert written(tmp_path, "a.npy").ok
+    assert len({infer.id for infer, _ in answer.asked}) == 1, "each time under the same id"
+
+
+def test_a_restart_answers_nothing_twice(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", NUMBERS)
+    first, second = Answered(), Answered()
+    watch(tmp_path, first, exists(tmp_path / "a.npy.json"))
+    np.save(tmp_path / "b.npy", NUMBERS)
+    watch(tmp_path, second, exists(tmp_path / "b.npy.json"))
+    assert len(first.asked) == len(second.asked) == 1
+
+
+def test_a_file_written_anew_is_answered_anew(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", NUMBERS)
+    answer = Answered()
+    watch(tmp_path, answer, exists(tmp_path / "a.npy.json"))
+    before = written(tmp_path, "a.npy").mtime_ns
+    np.save(tmp_path / "a.npy", NUMBERS + 1)
+    os.utime(tmp_path / "a.npy", ns=(before + 1, before + 1))
+    watch(tmp_path, answer, lambda: written(tmp_path, "a.npy").mtime_ns > before)
+    assert [data for _, data in answer.asked] == [NUMBERS.tobytes(), (NUMBERS + 1).tobytes()]
+    assert answer.asked[0][0].id != answer.asked[1][0].id
+
+
+def test_a_folder_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "later"
+    looks = 0
+
+    def until() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 20:
+            folder.mkdir()
+            np.save(folder / "a.npy", NUMBERS)
+        return (folder / "a.npy.json").exists()
+
+    watch(folder, Answered(), until)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        NUMBERS,
+        np.asfortranarray(NUMBERS),
+        NUMBERS.astype(">f4"),
+        NUMBERS.astype(np.uint8),
+        np.array(2.5),
+    ],
+    ids=["plain", "column order", "foreign byte order", "bytes", "no axis"],
+)
+def test_an_npy_file_gives_its_numbers_row_by_row(
+    tmp_path: Path, given: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"
+) -> None:
+    np.save(tmp_path / "a.npy", given)
+    array = arrays.read(tmp_path / "a.npy", KIND)
+    assert array.shape == given.shape
+    read = np.frombuffer(array.data, array.dtype).reshape(array.shape)
+    assert np.array_equal(read, given)
+    assert read.dtype.isnative
+
+
+def test_an_npy_file_that_promises_more_than_it_holds_is_not_believed(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", NUMBERS)
+    data = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(data.replace(b"(2, 3)", b"(9, 3)"))
+    with pytest.raises(Unreadable, match="promises"):
+        arrays.read(tmp_path / "a.npy", KIND)
+
+
+def test_objects_and_archives_are_no_arrays(tmp_path: Path) -> None:
+    np.save(tmp_path / "objects.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(tmp_path / "zip.npy", "w") as archive:
+        archive.writestr("a.npy", b"")
+    for name in ("objects.npy", "zip.npy"):
+        with pytest.raises(Unreadable) as refused:
+            arrays.read(tmp_path / name, KIND)
+        assert refused.value.code == "not_an_array"
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match="cannot be read"):
+        arrays.read(tmp_path / "gone.npy", KIND)
