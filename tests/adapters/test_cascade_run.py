@@ -1,0 +1,199 @@
+"""The cascade's shell on virtual time: when it answers, and what it has written by then."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+
+import pytest
+
+from edge_agent.cascade.ports import CloudReply, InferRequest
+from edge_agent.cascade.run import Cascade
+from edge_agent.engine import Engine
+from edge_agent.errors import SupervisorGone
+from edge_agent.sdk.messages import Reply
+from models import package
+from models.errors import InputError
+from models.manifest import Role
+from models.predict import Predictor
+from models.tensors import Sample
+from models.twins import build_twin
+from sim.loop import VirtualClock, VirtualLoop, run
+from sync.runner import InlineRunner
+from sync.wire import v1
+from tests.local_device import TASK, easy, hard
+
+
+class World:
+    """One device's cascade; the cloud answers after a while, with a refusal, or never."""
+
+    def __init__(self, folder: Path, loop: VirtualLoop) -> None:
+        self.clock = VirtualClock(loop)
+        self.after_s: float | None = None
+        self.refusal = ""
+        self.asked: list[tuple[float, v1.Escalation, str]] = []
+        self.unheard = 0
+        """Questions nobody waited for to the end."""
+        self.records: list[v1.Answered] = []
+        self.pipe_broken = False
+        predictor = Predictor.load(
+            package.read(build_twin(TASK, "3", folder / "twin"), Role.EDGE), clock_ns=lambda: 0
+        )
+        engine = Engine(
+            predictor,
+            digest="ab" * 32,
+            runner=InlineRunner(),
+            clock=self.clock,
+            typical_s=0.0001,
+        )
+        self.cascade = Cascade(
+            engine=engine, ask=self, records=self, clock=self.clock, device="bench-1"
+        )
+
+    def ask(self, escalation: v1.Escalation, client: str, until: float) -> Awaitable[CloudReply]:
+        return self._ask(escalation, client)
+
+    async def _ask(self, escalation: v1.Escalation, client: str) -> CloudReply:
+        self.asked.append((self.clock.monotonic(), escalation, client))
+        if self.refusal:
+            return v1.Refused(self.refusal, "", permanent=False)
+        try:
+            await asyncio.sleep(3600 if self.after_s is None else self.after_s)
+        except asyncio.CancelledError:
+            self.unheard += 1
+            raise
+        return v1.Escalated(escalation.request_id, TASK, "middle", 0.9, "7", 100)
+
+    def put(self, record: v1.Answered) -> None:
+        if self.pipe_broken:
+            raise SupervisorGone("nobody reads")
+        self.records.append(record)
+
+    async def infer(self, sample: Sample, *, deadline_ms: int = 300, id: str = "q") -> Reply:
+        now = self.clock.monotonic()
+        return await self.cascade.answer(
+            InferRequest(
+                id=id,
+                client="shop",
+                dtype=str(sample.dtype),
+                shape=sample.shape,
+                data=sample.tobytes(),
+                deadline_ms=deadline_ms,
+                received=now,
+                until=now + deadline_ms / 1000,
+            )
+        )
+
+
+Story = Callable[[World], Coroutine[object, object, None]]
+
+
+@pytest.fixture
+def tell(tmp_path: Path) -> Callable[[Story], None]:
+    """Runs a story in a world of its own."""
+
+    def tell(story: Story) -> None:
+        async def told(loop: VirtualLoop) -> None:
+            await story(World(tmp_path, loop))
+
+        run(told)
+
+    return tell
+
+
+Tell = Callable[[Story], None]
+
+
+def test_an_easy_input_takes_no_time_and_asks_nobody(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        reply = await world.infer(easy(2))
+        assert (reply.label, reply.source, reply.final) == ("right", "edge", True)
+        assert world.clock.monotonic() == 0.0
+        assert world.asked == []
+        (record,) = world.records
+        assert (record.route, record.hard, record.wait_us) == ("edge", False, 0)
+
+    tell(story)
+
+
+def test_a_hard_input_is_answered_the_moment_the_cloud_is(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        world.after_s = 0.12
+        reply = await world.infer(hard())
+        assert world.clock.monotonic() == pytest.approx(0.12)
+        assert (reply.label, reply.source, reply.version) == ("middle", "cloud", "7")
+        assert reply.timings.wait_us == pytest.approx(120_000, abs=1)
+        ((at, question, client),) = world.asked
+        assert (at, question.timeout_ms, client) == (0.0, 270, "shop")
+        (record,) = world.records
+        assert (record.version, record.digest) == ("3", "ab" * 6), "the worker's own"
+
+    tell(story)
+
+
+@pytest.mark.parametrize(
+    ("deadline_ms", "answered_ms"), [(300, 270), (1000, 960), (100, 85), (20, 5)]
+)
+def test_a_silent_cloud_is_waited_for_until_the_reserve_begins(
+    tell: Tell, deadline_ms: int, answered_ms: int
+) -> None:
+    async def story(world: World) -> None:
+        reply = await world.infer(hard(), deadline_ms=deadline_ms)
+        assert world.clock.monotonic() == pytest.approx(answered_ms / 1000)
+        assert (reply.label, reply.final, reply.reason) == ("left", False, "deadline")
+        await asyncio.sleep(0)
+        assert world.unheard == 1, "it is not waited for any more"
+
+    tell(story)
+
+
+def test_a_hard_input_with_no_time_left_is_still_handed_over(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        reply = await world.infer(hard(), deadline_ms=10)
+        assert world.clock.monotonic() == 0.0
+        assert (reply.final, reply.reason) == (False, "deadline")
+        ((_, question, _),) = world.asked
+        assert question.timeout_ms == 0
+
+    tell(story)
+
+
+@pytest.mark.parametrize("reason", ["link_down", "refused"])
+def test_a_cloud_that_declines_is_not_waited_for(tell: Tell, reason: str) -> None:
+    async def story(world: World) -> None:
+        world.refusal = reason
+        reply = await world.infer(hard())
+        assert world.clock.monotonic() == 0.0
+        assert (reply.final, reply.reason) == (False, reason)
+        (record,) = world.records
+        assert (record.final, record.hard, record.route) == (False, True, "edge")
+
+    tell(story)
+
+
+def test_hard_inputs_wait_side_by_side(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        world.after_s = 0.2
+        replies = await asyncio.gather(*(world.infer(hard(), id=f"q{n}") for n in range(50)))
+        assert world.clock.monotonic() == pytest.approx(0.2)
+        assert [reply.id for reply in replies] == [f"q{n}" for n in range(50)]
+
+    tell(story)
+
+
+def test_without_a_record_there_is_no_answer(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        world.pipe_broken = True
+        with pytest.raises(SupervisorGone):
+            await world.infer(easy())
+
+    tell(story)
+
+
+def test_a_bad_input_leaves_no_record(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        with pytest.raises(InputError):
+            await world.infer(easy().reshape(2, 3))
+        assert world.records == []
+        assert world.asked == []
+
+    tell(story)
