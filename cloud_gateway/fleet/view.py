@@ -31,7 +31,8 @@ from cloud_gateway.listing import Query, matching
 from cloud_gateway.tables import DEVICE_STEP_S, FLEET_STEP_S
 from sync.clock import Clock
 
-SILENT_AFTER_S = 15.0
+SILENT_AFTER_S = 40.0
+"""Two heartbeats of a device and the way they take: one lost is no silence yet."""
 MAX_BUCKETS = 120
 STEPS_S = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
