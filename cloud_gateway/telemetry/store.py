@@ -3,7 +3,7 @@
 import hashlib
 
 from msgspec import Struct
-from sqlalchemy import Connection, Table, bindparam, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, func, select
 
 from cloud_gateway.database import grow, insert_new
 from cloud_gateway.tables import (
@@ -22,25 +22,35 @@ _LATENCY = tuple(f"l{bucket:02}" for bucket in range(LATENCY_BUCKETS))
 _ADDED = ("n", "hard", "latency_sum_us", *_LATENCY)
 
 
-_ITS = (
-    batch.c.tenant == TENANT,
-    batch.c.device == bindparam("device"),
-    batch.c.incarnation == bindparam("incarnation"),
-)
+def _of_series(table: Table) -> tuple[ColumnElement[bool], ...]:
+    return (
+        table.c.tenant == TENANT,
+        table.c.device == bindparam("device"),
+        table.c.incarnation == bindparam("incarnation"),
+    )
+
+
+# Built once: building a statement costs more than running it.
 _LAST_START = (
-    select(func.max(batch.c.lo)).where(*_ITS, batch.c.lo <= bindparam("lo")).scalar_subquery()
+    select(func.max(batch.c.lo))
+    .where(*_of_series(batch), batch.c.lo <= bindparam("lo"))
+    .scalar_subquery()
 )
 _OVERLAPPING = (
     select(batch.c.lo, batch.c.hi, batch.c.sha256, batch.c.counted)
     .where(
-        *_ITS,
+        *_of_series(batch),
         batch.c.lo <= bindparam("hi"),
         # Ranges do not overlap, so only the last one that begins before `lo` can reach in.
         batch.c.lo >= func.coalesce(_LAST_START, bindparam("lo")),
     )
     .order_by(batch.c.lo)
 )
-"""Built once: building a statement costs more than running it."""
+_LOSSES_OVER = (
+    select(loss.c.lo, loss.c.hi, loss.c.reason, loss.c.at, loss.c.received_at)
+    .where(*_of_series(loss), loss.c.lo <= bindparam("hi"), loss.c.hi >= bindparam("lo"))
+    .order_by(loss.c.lo)
+)
 
 
 class Series(Struct, frozen=True):
@@ -95,15 +105,7 @@ class LostRange(Struct, frozen=True):
 
 def overlapping(connection: Connection, series: Series, wanted: Range) -> list[KnownBatch]:
     """Ranges taken in that share a number with `wanted`, in order."""
-    rows = connection.execute(
-        _OVERLAPPING,
-        {
-            "device": series.device,
-            "incarnation": series.incarnation,
-            "lo": wanted.lo,
-            "hi": wanted.hi,
-        },
-    )
+    rows = connection.execute(_OVERLAPPING, _wanted(series, wanted))
     known = [KnownBatch(Range(lo, hi), sha256, counted) for lo, hi, sha256, counted in rows]
     return [one for one in known if one.range.overlaps(wanted)]
 
@@ -139,17 +141,7 @@ def count_fleet(connection: Connection, found: dict[Key, Counts]) -> None:
 
 def losses_over(connection: Connection, series: Series, wanted: Range) -> list[LostRange]:
     """Lost ranges that share a number with `wanted`, in order."""
-    rows = connection.execute(
-        select(loss.c.lo, loss.c.hi, loss.c.reason, loss.c.at, loss.c.received_at)
-        .where(
-            loss.c.tenant == TENANT,
-            loss.c.device == series.device,
-            loss.c.incarnation == series.incarnation,
-            loss.c.lo <= wanted.hi,
-            loss.c.hi >= wanted.lo,
-        )
-        .order_by(loss.c.lo)
-    )
+    rows = connection.execute(_LOSSES_OVER, _wanted(series, wanted))
     return [
         LostRange(series, Range(lo, hi), why, at, received) for lo, hi, why, at, received in rows
     ]
@@ -207,6 +199,15 @@ def add_dead_letter(connection: Connection, letter: DeadLetter, *, limit_bytes: 
         message=letter.message,
     )
     return True
+
+
+def _wanted(series: Series, wanted: Range) -> dict[str, object]:
+    return {
+        "device": series.device,
+        "incarnation": series.incarnation,
+        "lo": wanted.lo,
+        "hi": wanted.hi,
+    }
 
 
 def _count(connection: Connection, table: Table, found: dict[Key, Counts], **who: str) -> None:
