@@ -3,6 +3,7 @@
 SyncError
 |-- LinkError                 the message did not get through, or nobody can tell
 |   |-- LinkDown              there is no connection now
+|   |   `-- LinkUnauthorised  the other side does not know this device, or its token
 |   `-- LinkTimeout           sent, and no reply in time: the other side may have acted on it
 |-- WireError                 bytes that do not say what they should
 |   |-- MalformedMessage
@@ -34,6 +35,10 @@ class LinkError(SyncError):
 
 class LinkDown(LinkError):
     code = "link_down"
+
+
+class LinkUnauthorised(LinkDown):
+    code = "unauthorised"
 
 
 class LinkTimeout(LinkError):
