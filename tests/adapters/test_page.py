@@ -137,7 +137,7 @@ async def busy(fleet: MadeUpFleet) -> None:
     await fleet.enrol_many(["apple", "birch", "cedar", "dogwood", "elder"])
     await fleet.desire("apparel", "2", "apple")
     await fleet.desire("apparel", "2", "birch")
-    await fleet.answers("apple", "apparel", "2", edge=90, cloud=8, provisional=2)
+    await fleet.answers("apple", "apparel", "2", edge=90, cloud=8, provisional=2, revised=5)
     await fleet.beat("apple", "apparel", "2", pending=3, waiting=2)
     refusal = v1.Refusal("apparel", "2", "hash_mismatch", "edge.onnx was altered", 1.0)
     await fleet.answers("birch", "apparel", "1", edge=40, cloud=10)

@@ -96,6 +96,7 @@ class MadeUpFleet:
         edge: int,
         cloud: int = 0,
         provisional: int = 0,
+        revised: int = 0,
         ago: float = 0.0,
         over_s: float = 1.0,
     ) -> None:
@@ -103,9 +104,13 @@ class MadeUpFleet:
         routes = ["edge"] * edge + ["cloud"] * cloud + ["provisional"] * provisional
         self.chance.shuffle(routes)
         now = self.clock.wall() - ago
-        records = [
+        records: list[v1.Record] = [
             self._record(task, version, route, now - over_s * (1 - (index + 0.5) / len(routes)))
             for index, route in enumerate(routes)
+        ]
+        records += [
+            v1.Revised(f"late-{index}", "camera", task, "bag", 0.9, version, now)
+            for index in range(revised)
         ]
         lo = self._issued.get(name, 0) + 1
         self._issued[name] = hi = lo + len(records) - 1
