@@ -4,7 +4,14 @@ AgentError
 |-- BadOrder          the worker was started with settings it cannot read
 |-- BadRequest        what came through the local socket is no request
 |-- Overloaded        the device could not have answered in time, so it did not begin
-`-- SupervisorGone    the worker's supervisor no longer listens; the worker ends
+|-- SupervisorGone    the worker's supervisor no longer listens; the worker ends
+|-- WorkerFailed      a worker did not come to serve
+|   `-- PackageDoesNotRun  and says that its package is why; `code` is its own word for it
+|-- NotEnrolled       the data folder does not say which device this is and where its gateway is
+|-- AlreadyEnrolled   it says so already, and something else than is asked for now
+|-- GatewayUnreachable  nobody answers at the address to enrol with
+|-- AgentAlreadyRunning  another agent holds this data or run folder
+`-- SocketTaken       something that is no socket of ours lies where one should
 
 Every class carries a stable `code`; messages say what happened, to what, and what to do next.
 What is wrong with an input or a package is `models.errors`; with the link, `sync.errors`.
@@ -31,3 +38,35 @@ class Overloaded(AgentError):
 
 class SupervisorGone(AgentError):
     code = "supervisor_gone"
+
+
+class WorkerFailed(AgentError):
+    code = "worker_failed"
+
+
+class PackageDoesNotRun(WorkerFailed):
+    code = "package_does_not_run"
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotEnrolled(AgentError):
+    code = "not_enrolled"
+
+
+class AlreadyEnrolled(AgentError):
+    code = "already_enrolled"
+
+
+class GatewayUnreachable(AgentError):
+    code = "gateway_unreachable"
+
+
+class AgentAlreadyRunning(AgentError):
+    code = "agent_already_running"
+
+
+class SocketTaken(AgentError):
+    code = "socket_taken"

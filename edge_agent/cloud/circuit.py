@@ -4,7 +4,7 @@ Rules:
 1. The link is up from the first reply and down from the first exchange that failed. Nothing is
    guessed: a link nobody has used is down until the first heartbeat is answered.
 2. Up, a heartbeat goes every `beat_s`. Down, heartbeats are the probes: the first at once, the next
-   ones after full jitter up to `probe.cap_s`. One heartbeat at a time.
+   ones after a jittered share of the time it has been down. One heartbeat at a time.
 3. Live before backlog: all exchanges share `window` places, and the backlog gets only those that
    live ones leave. It always gets one, so that it never starves.
    Live ones are declined from `most_live` on: what waits longer than its caller helps nobody.
@@ -16,14 +16,14 @@ Rules:
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sync.backoff import Backoff, delay_s
+from sync.backoff import Backoff, delay_by_outage_s
 
 
 class Pace(Struct, frozen=True, forbid_unknown_fields=True):
     """The numbers of the rules above."""
 
     beat_s: float = 15.0
-    probe: Backoff = Backoff(base_s=0.25, cap_s=10.0)
+    probe: Backoff = Backoff(base_s=0.5, cap_s=15.0)
     window: int = 4
     most_live: int = 32
 
@@ -33,8 +33,8 @@ class Circuit(Struct, frozen=True):
 
     pace: Pace = Pace()
     up: bool = False
-    failures: int = 0
-    """Probes that failed since the last reply."""
+    down_since: float | None = None
+    """When it went down, or was first found to be."""
     live: int = 0
     from_backlog: int = 0
     more_waiting: bool = True
@@ -151,19 +151,30 @@ def step(state: Circuit, event: Event, now: float) -> Step:
 def _noted(state: Circuit, event: Event, now: float) -> Circuit:
     match event:
         case Replied():
-            return replace(state, up=True, failures=0)
+            return replace(state, up=True, down_since=None)
         case ExchangeFailed() if state.up:
-            return replace(state, up=False, beat_at=now)
+            return replace(state, up=False, down_since=now, beat_at=now)
         case ExchangeFailed() | Woke():
             return state  # several fail together when a link goes; the probes are under way
         case BeatReplied():
-            next_at = now if state.news else now + state.pace.beat_s
-            return replace(state, up=True, failures=0, beating=False, news=False, beat_at=next_at)
-        case BeatFailed(chance):
-            next_at = now + delay_s(state.pace.probe, state.failures, chance)
-            failures = state.failures + 1
             return replace(
-                state, up=False, failures=failures, beating=False, news=False, beat_at=next_at
+                state,
+                up=True,
+                down_since=None,
+                beating=False,
+                news=False,
+                beat_at=now if state.news else now + state.pace.beat_s,
+            )
+        case BeatFailed(chance):
+            since = now if state.down_since is None else state.down_since
+            pause_s = delay_by_outage_s(state.pace.probe, now - since, chance)
+            return replace(
+                state,
+                up=False,
+                down_since=since,
+                beating=False,
+                news=False,
+                beat_at=now + pause_s,
             )
         case LiveBegan():
             return replace(state, live=state.live + 1)

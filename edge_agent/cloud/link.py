@@ -18,7 +18,14 @@ from edge_agent.cloud.circuit import Circuit, Pace
 from edge_agent.cloud.overheard import Overheard
 from edge_agent.cloud.questions import Questions
 from sync.clock import Clock
-from sync.errors import LinkError, MessageTooLarge, OutboxError, SyncError, WireError
+from sync.errors import (
+    LinkError,
+    LinkUnauthorised,
+    MessageTooLarge,
+    OutboxError,
+    SyncError,
+    WireError,
+)
 from sync.outbox.run import Outbox
 from sync.outbox.store import Ledger
 from sync.transport.base import Transport
@@ -191,7 +198,7 @@ class CloudLink:
         except MessageTooLarge as error:
             return settlement.RefusedForGood(error.code), 0.0
         except (LinkError, WireError) as error:
-            log.info("question.unanswered request=%s why=%s", question.request_id, error)
+            log.debug("question.unanswered request=%s why=%s", question.request_id, error)
             return settlement.ExchangeFailed("link_down"), 0.0
         event = settlement.event_of(reply)
         if not isinstance(event, settlement.ExchangeFailed):
@@ -228,7 +235,9 @@ class CloudLink:
                 await self._heartbeat(), timeout_s=self._settings.reply_timeout_s
             )
         except SyncError as error:
-            log.info("link.no_heartbeat code=%s why=%s", error.code, error)
+            log.debug("link.no_heartbeat code=%s why=%s", error.code, error)
+            if isinstance(error, LinkUnauthorised):
+                self._turned_away = f"{error.code}: {error}"
             self._pace(circuit.BeatFailed(self._chance.random()))
             return
         self._pace(circuit.BeatReplied())

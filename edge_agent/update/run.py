@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
+from edge_agent.errors import WorkerFailed
 from edge_agent.update import activation, job
 from edge_agent.update.activation import Activation, Installed
 from edge_agent.update.store import PackageStore
@@ -31,14 +32,6 @@ Fetch = Callable[[str, str], Awaitable[job.Outcome]]
 """Brings a version of a task onto the disk."""
 
 
-class TrialError(Exception):
-    """The worker on trial did not come up."""
-
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-
-
 class Workers(Protocol):
     """Who starts and stops the workers of a task."""
 
@@ -47,7 +40,7 @@ class Workers(Protocol):
         ...
 
     async def try_out(self, task: str, package: Installed, folder: Path) -> None:
-        """Return once a worker of this package serves beside the other. Raises `TrialError`."""
+        """Return once a worker of this package serves beside the other. Raises `WorkerFailed`."""
         ...
 
     def stop_trial(self, task: str) -> None:
@@ -84,6 +77,7 @@ class TaskUpdate:
         self._fetch = fetch
         self._news = news
         self._events: asyncio.Queue[activation.Event] = asyncio.Queue()
+        self.tell(activation.AgentStarted(clock.wall()))  # before anything else can be told
         self._acting: set[asyncio.Task[None]] = set()
 
     def tell(self, event: activation.Event) -> None:
@@ -91,10 +85,9 @@ class TaskUpdate:
         self._events.put_nowait(event)
 
     async def run(self) -> None:
-        """Load the state, begin, and deal with events until cancelled."""
+        """Load the state and deal with events until cancelled."""
         try:
             saved = self.state = await self._runner.submit(partial(self._store.load, self._task))
-            self.tell(activation.AgentStarted(self._clock.wall()))
             while True:
                 event = await self._events.get()
                 step = activation.step(self.state, event, self._clock.monotonic())
@@ -158,7 +151,7 @@ class TaskUpdate:
     async def _tried(self, package: Installed) -> None:
         try:
             await self._workers.try_out(self._task, package, self._folder(package))
-        except TrialError as error:
+        except WorkerFailed as error:
             log.error(
                 "update.trial_failed task=%s version=%s code=%s why=%s",
                 self._task,

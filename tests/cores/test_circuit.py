@@ -50,7 +50,7 @@ def test_the_first_heartbeat_brings_the_link_up_and_the_backlog_out() -> None:
     )
 
 
-def test_a_failure_brings_it_down_and_probes_with_growing_pauses() -> None:
+def test_a_failure_brings_it_down_and_probes_more_rarely_the_longer_it_lasts() -> None:
     up = (
         (100, Woke(), (Beat(),)),
         (100, BeatReplied(), (SendBacklog(4), WakeAt(110))),
@@ -62,13 +62,13 @@ def test_a_failure_brings_it_down_and_probes_with_growing_pauses() -> None:
         (103, ExchangeFailed(), ()),
         (106, BeatFailed(1.0), (WakeAt(107),)),
         (107, Woke(), (Beat(),)),
-        (110, BeatFailed(1.0), (WakeAt(112),)),
-        (111, QuestionStored(), (WakeAt(112),)),
-        (112, Woke(), (Beat(),)),
-        (112, BeatReplied(), (SendBacklog(4), WakeAt(122))),
+        (128, BeatFailed(1.0), (WakeAt(130),)),
+        (129, QuestionStored(), (WakeAt(130),)),
+        (130, Woke(), (Beat(),)),
+        (130, BeatReplied(), (SendBacklog(4), WakeAt(140))),
     )
     assert down.up
-    assert down.failures == 0
+    assert down.down_since is None
 
 
 def test_live_questions_go_before_the_backlog_which_never_starves() -> None:

@@ -1,0 +1,91 @@
+"""`longstop-agent status`: the device in a few lines."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from edge_agent.control.messages import SaidStatus, StatusReport, TaskReport
+from edge_agent.sdk import agent
+from edge_agent.sdk.call import now
+from edge_agent.sdk.connection import Broken, Connection, NotListening
+from edge_agent.sdk.errors import AgentUnavailable, ProtocolMismatch
+from edge_agent.sdk.places import START, agent_socket
+
+
+def ask(run: Path) -> StatusReport:
+    """What the agent says of its device. Raises `AgentUnavailable`, `ProtocolMismatch`."""
+    path = agent_socket(run)
+    try:
+        connection = Connection(path)
+        try:
+            said = connection.exchange((agent.STATUS,), now() + agent.ASK_S).meta
+        finally:
+            connection.close()
+        return msgspec.json.decode(said, type=SaidStatus).status
+    except NotListening as error:
+        raise AgentUnavailable(f"no agent answers at {path}; {START}") from error
+    except (Broken, TimeoutError) as error:
+        raise AgentUnavailable(f"the agent at {path} gave no answer; {START}") from error
+    except msgspec.DecodeError as error:
+        raise ProtocolMismatch(
+            f"the agent at {path} is of another version: {error}; restart it"
+        ) from error
+
+
+def as_json(status: StatusReport) -> str:
+    return json.dumps(msgspec.to_builtins(status))
+
+
+def lines(status: StatusReport) -> Iterator[str]:
+    """For a person."""
+    yield (
+        f"device   {status.device or 'without a name'}, up for {_age(status.now - status.started)}"
+        f" (agent {status.agent_version}, boot {status.boot})"
+    )
+    yield f"gateway  {_gateway(status)}"
+    yield (
+        f"records  {status.issued} issued, {status.pending} pending,"
+        f" {status.lost_unreported} lost and not yet reported"
+    )
+    yield (
+        f"hard     {status.escalations_waiting} waiting for the cloud,"
+        f" {status.revisions_waiting} revisions waiting for their clients"
+    )
+    if not status.tasks:
+        yield "tasks    none yet: waiting for the gateway to say which package to run"
+    for task in status.tasks:
+        yield from _task(task, status.now)
+
+
+def _gateway(status: StatusReport) -> str:
+    if not status.gateway:
+        return "none: this device answers alone"
+    contact = (
+        "no contact yet"
+        if status.last_contact is None
+        else f"last contact {_age(status.now - status.last_contact)} ago"
+    )
+    state = "connected" if status.connected else "not connected"
+    if status.turned_away is not None:
+        state = f"turned away ({status.turned_away})"
+    return f"{status.gateway} over {status.link}: {state}, {contact}"
+
+
+def _task(task: TaskReport, now_s: float) -> Iterator[str]:
+    loaded = f"{task.version} ({task.digest[:12]})" if task.version and task.digest else "nothing"
+    doing = "" if task.update == "idle" else f", {task.update.replace('_', ' ')} of {task.wanted}"
+    pid = "" if task.pid is None else f", pid {task.pid}"
+    yield f"task     {task.task}: {task.state} {loaded}{pid}, {task.restarts} restarts{doing}"
+    for refused in task.refused:
+        ago = _age(now_s - refused.at)
+        yield f"         refused {refused.version} {ago} ago: {refused.code}: {refused.reason}"
+
+
+def _age(seconds: float) -> str:
+    seconds = max(0.0, seconds)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,144 @@
+"""What is asked on `agent.sock`, and what is answered: the JSON of a frame, typed.
+
+The SDK writes and reads the same JSON with the standard library alone (`edge_agent.sdk.agent`).
+Unknown keys are ignored on both sides; a key may be added with a default, none may change meaning.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from edge_agent.errors import BadRequest
+
+MOST_REVISIONS = 100
+LONGEST_WAIT_MS = 60_000
+_Name = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class Tasks(Struct, frozen=True, tag_field="op", tag="tasks"):
+    """Which tasks are served here?"""
+
+
+class Status(Struct, frozen=True, tag_field="op", tag="status"):
+    """How is the device?"""
+
+
+class Revisions(Struct, frozen=True, tag_field="op", tag="revisions"):
+    """What waits for this client? `taken`: what it is done with. Waits for the first one."""
+
+    client: _Name
+    taken: Annotated[tuple[_Name, ...], Meta(max_length=MOST_REVISIONS)] = ()
+    limit: Annotated[int, Meta(ge=1, le=MOST_REVISIONS)] = 100
+    wait_ms: Annotated[int, Meta(ge=0, le=LONGEST_WAIT_MS)] = 0
+
+
+class Modules(Struct, frozen=True, tag_field="op", tag="modules"):
+    """Which modules has this process loaded? Answered only in debugging."""
+
+
+Question = Tasks | Status | Revisions | Modules
+
+
+class RefusedVersion(Struct, frozen=True):
+    """A version this device will not run."""
+
+    version: str
+    code: str
+    reason: str
+    at: float
+
+
+class TaskReport(Struct, frozen=True):
+    """One task. None: there is none, or it is not known."""
+
+    task: str
+    state: Literal["waiting", "starting", "serving", "failed"]
+    """Waiting for its first package, or what its worker does."""
+    version: str | None
+    digest: str | None
+    pid: int | None
+    restarts: int
+    wanted: str | None
+    update: Literal["idle", "fetching", "on_trial"]
+    refused: tuple[RefusedVersion, ...]
+
+
+class StatusReport(Struct, frozen=True):
+    """The device as its supervisor sees it. Times are seconds since 1970."""
+
+    device: str
+    agent_version: str
+    gateway: str
+    link: str
+    connected: bool
+    last_contact: float | None
+    turned_away: str | None
+    started: float
+    now: float
+    incarnation: str
+    boot: int
+    issued: int
+    pending: int
+    lost_unreported: int
+    escalations_waiting: int
+    revisions_waiting: int
+    tasks: tuple[TaskReport, ...]
+
+
+class Revision(Struct, frozen=True):
+    """One revision as a client gets it."""
+
+    request_id: str
+    task: str
+    label: str
+    confidence: float | None
+    version: str
+    at: float
+
+
+class SaidTasks(Struct, frozen=True):
+    tasks: tuple[str, ...]
+    ok: Literal[True] = True
+
+
+class SaidStatus(Struct, frozen=True):
+    status: StatusReport
+    ok: Literal[True] = True
+
+
+class SaidRevisions(Struct, frozen=True):
+    revisions: tuple[Revision, ...]
+    ok: Literal[True] = True
+
+
+class SaidModules(Struct, frozen=True):
+    modules: tuple[str, ...]
+    ok: Literal[True] = True
+
+
+class SaidNo(Struct, frozen=True):
+    code: str
+    message: str
+    ok: Literal[False] = False
+
+
+Said = SaidTasks | SaidStatus | SaidRevisions | SaidModules | SaidNo
+
+_question: msgspec.json.Decoder[Question] = msgspec.json.Decoder(Question)
+_encoder = msgspec.json.Encoder()
+
+
+def read_question(meta: bytes) -> Question:
+    """What was asked. Raises `BadRequest`."""
+    try:
+        return _question.decode(meta)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(
+            f"the agent does not understand this: {error}; it answers tasks, status and revisions"
+        ) from error
+
+
+def write_said(said: Said) -> bytes:
+    """The JSON of an answer."""
+    return _encoder.encode(said)

@@ -1,0 +1,85 @@
+"""Settings of one agent: defaults, then `<data>/agent.toml`, the environment, `--set`.
+
+In the environment `LONGSTOP_AGENT_GATEWAY` is `gateway` and `LONGSTOP_AGENT_CLOUD__REPLY_TIMEOUT_S`
+is `cloud.reply_timeout_s`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from edge_agent.cloud.link import LinkSettings
+from edge_agent.errors import NotEnrolled
+from edge_agent.upkeep.restart import RestartPolicy
+from sync import settings
+from sync.outbox.run import OutboxSettings
+
+PREFIX = "LONGSTOP_AGENT_"
+FILE = "agent.toml"
+TOKEN = "token"  # noqa: S105 - the name of a file
+DEFAULT_DATA = Path("~/.local/share/longstop")
+
+
+class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a person may set. `enroll` writes the first six."""
+
+    device: Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,62})?\Z")] = ""
+    """The name the gateway knows this device by."""
+    gateway: Annotated[str, Meta(pattern=r"^(http://[^\s/]+)?\Z")] = ""
+    """Address of the gateway, as in http://192.0.2.7:8080; empty for a device without one."""
+    mqtt: Annotated[str, Meta(pattern=r"^([^\s/]+:\d+)?\Z")] = ""
+    """Host and port of the broker; needed for `link = "mqtt"`."""
+    link: Literal["http", "mqtt"] = "http"
+    """How questions, records and heartbeats travel. Packages always come over HTTP."""
+    token_file: str = ""
+    """File with the device's token; empty for `<data>/token`."""
+    public_key: str = ""
+    """The key that signs packages, as `ed25519:<64 hexadecimal digits>`."""
+    run: str = ""
+    """Folder of the sockets; empty for `<data>/run`."""
+    max_package_bytes: Annotated[int, Meta(ge=1)] = 256 << 20
+    sources: dict[str, str] = {}
+    """Task to a folder whose files are inputs, beside what programs ask for."""
+    stop_s: Annotated[float, Meta(ge=0)] = 5.0
+    """How long workers may take to finish when the agent ends."""
+    cloud: LinkSettings = LinkSettings()
+    outbox: OutboxSettings = OutboxSettings()
+    restart: RestartPolicy = RestartPolicy()
+
+
+def load(data: Path, *, environ: Mapping[str, str], overrides: Sequence[str] = ()) -> AgentSettings:
+    """The settings of the agent in this data folder. Raises `SettingsError`."""
+    file = data / FILE
+    return settings.load(
+        AgentSettings,
+        toml=file if file.exists() else None,
+        environ=environ,
+        prefix=PREFIX,
+        overrides=overrides,
+    )
+
+
+def run_folder(loaded: AgentSettings, data: Path) -> Path:
+    """Where the sockets lie."""
+    return Path(loaded.run).expanduser() if loaded.run else data / "run"
+
+
+def token_file(loaded: AgentSettings, data: Path) -> Path:
+    """Where the token lies."""
+    return Path(loaded.token_file).expanduser() if loaded.token_file else data / TOKEN
+
+
+def check_enrolled(loaded: AgentSettings, data: Path) -> None:
+    """Return if this device knows its gateway. Raises `NotEnrolled`."""
+    missing = [name for name in ("device", "gateway", "public_key") if not getattr(loaded, name)]
+    if loaded.link == "mqtt" and not loaded.mqtt:
+        missing.append("mqtt")
+    if not token_file(loaded, data).exists():
+        missing.append("token")
+    if missing:
+        raise NotEnrolled(
+            f"the agent in {data} does not know its {', '.join(missing)}; run the line that"
+            " `longstop-gateway device add NAME` prints on the gateway"
+        )

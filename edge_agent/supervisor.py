@@ -1,0 +1,327 @@
+"""Wires the control half of a device: sockets, workers, outbox, link, updates. No model runs here.
+
+Everything is built in `Supervisor`, started in `running` and ended in the reverse order, so that
+nothing a worker has written is lost on the way out: workers first, then the link, then the outbox.
+"""
+
+import asyncio
+import logging
+import random
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from edge_agent import __version__
+from edge_agent.cloud import handover
+from edge_agent.cloud.line import Line
+from edge_agent.cloud.link import CloudLink, DeviceReport
+from edge_agent.control import messages
+from edge_agent.control.run import AgentSocket
+from edge_agent.errors import PackageDoesNotRun
+from edge_agent.settings import AgentSettings, run_folder, token_file
+from edge_agent.update import job
+from edge_agent.update.activation import Activation, Installed
+from edge_agent.update.local import LocalPackage
+from edge_agent.update.run import FetchProcess, TaskUpdate, Updates
+from edge_agent.update.store import PackageStore
+from edge_agent.upkeep.hold import Held
+from edge_agent.upkeep.process import WorkerProcess
+from edge_agent.upkeep.run import Keeper, PackageOrder, TaskWorkers
+from edge_agent.upkeep.sockets import RunFolder
+from sync.clock import SystemClock
+from sync.errors import MalformedMessage
+from sync.outbox.run import Outbox
+from sync.runner import ThreadRunner
+from sync.transport.base import Transport
+from sync.wire import v1
+
+log = logging.getLogger(__name__)
+
+SHORT_DIGEST = 12
+
+
+class Supervisor:
+    """One agent. `running` brings it up and down."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        data: Path,
+        *,
+        packages: tuple[LocalPackage, ...],
+        debug: bool,
+    ) -> None:
+        self._settings = settings
+        self._data = data
+        self._packages = {package.task: package for package in packages}
+        self._clock = SystemClock()
+        self._chance = random.SystemRandom()
+        self._started = self._clock.wall()
+        self._sockets = RunFolder(run_folder(settings, data))
+        self._workers: dict[str, TaskWorkers] = {}
+        self._store = PackageStore(data / "packages")
+        self._disk = ThreadRunner("packages")
+        self._fetching = ThreadRunner("fetch", threads=4)
+        self._fetch_process = FetchProcess(
+            self._fetching, self._store.home, settings.max_package_bytes
+        )
+        self._updates = Updates(self._store, self._update_of)
+        self._agent_socket = AgentSocket(self, debug=debug)
+        self._outbox: Outbox
+        self._link: CloudLink
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        told = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, told.set)
+        async with self.running():
+            await told.wait()
+            log.info("agent.stopping")
+        log.info("agent.stopped")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Up inside, down after.
+
+        Raises `AgentAlreadyRunning`, `OutboxBusy`, `OutboxUnavailable`, `SocketTaken`,
+        `SocketPathTooLong`.
+        """
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            stack.enter_context(Held(self._data / "agent.lock"))
+            stack.callback(self._sockets.close)
+            agent_socket = self._sockets.agent()
+            stack.callback(self._disk.close)
+            stack.callback(self._fetching.close)
+            writer = ThreadRunner("outbox")
+            stack.callback(writer.close)
+            self._outbox = await Outbox.open(
+                self._data / "outbox",
+                clock=self._clock,
+                runner=writer,
+                settings=settings.outbox,
+                chance=self._chance,
+            )
+            stack.push_async_callback(self._outbox.close)
+            self._link = CloudLink(
+                device=settings.device,
+                agent_version=__version__,
+                transport=self._transport(),
+                outbox=self._outbox,
+                clock=self._clock,
+                chance=self._chance,
+                settings=settings.cloud,
+                report=self._report,
+                on_desired=self._updates.desire,
+                on_revision=self._agent_socket.revised,
+            )
+            stack.push_async_callback(self._link.close)
+            await self._link.start()
+            stack.push_async_callback(self._workers_end)
+            stack.push_async_callback(self._updates.close)
+            stack.callback(self._fetch_process.close)
+            self._updates.start()
+            for package in self._packages.values():
+                self._updates.desire_local(package.task, package.version)
+            stack.push_async_callback(self._agent_socket.close)
+            await self._agent_socket.start(agent_socket)
+            log.info("agent.running device=%s data=%s", settings.device, self._data)
+            if not self._updates.states():
+                log.info("agent.waiting why=no_package_yet next=the_gateway_says_which")
+            yield
+
+    # -- what `agent.sock` asks
+
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks with a worker."""
+        return tuple(sorted(task for task, its in self._workers.items() if its.current))
+
+    async def status(self) -> messages.StatusReport:
+        link = await self._link.status()
+        return messages.StatusReport(
+            device=self._settings.device,
+            agent_version=__version__,
+            gateway=self._settings.gateway,
+            link=link.transport,
+            connected=link.up,
+            last_contact=link.last_contact,
+            turned_away=link.turned_away,
+            started=self._started,
+            now=self._clock.wall(),
+            incarnation=self._outbox.incarnation,
+            boot=self._outbox.boot,
+            issued=link.ledger.issued,
+            pending=link.ledger.pending,
+            lost_unreported=link.ledger.lost,
+            escalations_waiting=link.ledger.escalations_waiting,
+            revisions_waiting=link.ledger.revisions_waiting,
+            tasks=tuple(
+                self._task_report(task, state) for task, state in self._updates.states().items()
+            ),
+        )
+
+    async def revisions(self, client: str, limit: int) -> tuple[v1.Revised, ...]:
+        return await self._outbox.revisions(client, limit)
+
+    async def take(self, client: str, request_ids: tuple[str, ...]) -> None:
+        await self._outbox.take(client, request_ids)
+
+    # -- what workers bring
+
+    def escalate(self, said: handover.Escalate, body: bytearray, line: Line) -> None:
+        try:
+            escalation = handover.escalation_of(said, body, self._settings.device)
+        except MalformedMessage as error:
+            log.error("worker.bad_question why=%s", error)
+            line.send(handover.NoAnswer(said.id, "refused"))
+            return
+        outcome = asyncio.ensure_future(self._link.escalate(said.client, escalation))
+        outcome.add_done_callback(partial(_tell, line, said.id))
+
+    def record(self, record: v1.Answered) -> None:
+        _ = self._link.record(record)  # when it ends, the link waits until it is durable
+
+    def missed(self, count: int) -> None:
+        _ = self._link.lose(count, "pipe_full")
+
+    # -- what updates ask of workers
+
+    def serve(self, task: str, package: Installed, folder: Path) -> None:
+        self._workers_of(task).serve(_order(package, folder))
+
+    async def try_out(self, task: str, package: Installed, folder: Path) -> None:
+        await self._workers_of(task).try_out(_order(package, folder))
+
+    def stop_trial(self, task: str) -> None:
+        self._workers_of(task).stop_trial()
+
+    def switch(self, task: str, package: Installed) -> None:
+        folder = self._store.package(task, package.digest)
+        self._workers_of(task).switch(_order(package, folder))
+        self._link.news()
+
+    # -- parts
+
+    def _transport(self) -> Transport:
+        settings = self._settings
+        if not settings.gateway:
+            from edge_agent.cloud.unlinked import Unlinked
+
+            return Unlinked()
+        token = token_file(settings, self._data).read_text(encoding="utf-8").strip()
+        if settings.link == "http":
+            from sync.transport.http import HttpTransport
+
+            return HttpTransport(settings.gateway, token)
+        from sync.transport.mqtt import MqttTransport
+
+        host, _, port = settings.mqtt.rpartition(":")
+        return MqttTransport(host.strip("[]"), int(port), device=settings.device, token=token)
+
+    def _update_of(self, task: str) -> TaskUpdate:
+        return TaskUpdate(
+            task,
+            store=self._store,
+            runner=self._disk,
+            clock=self._clock,
+            chance=self._chance,
+            workers=self,
+            fetch=self._fetch,
+            news=self._link.news,
+        )
+
+    async def _fetch(self, task: str, version: str) -> job.Outcome:
+        source: job.FromGateway | job.FromFolder
+        if (local := self._packages.get(task)) is not None:
+            source = job.FromFolder(str(local.folder))
+        else:
+            token = token_file(self._settings, self._data)
+            source = job.FromGateway(self._settings.gateway, str(token), self._settings.public_key)
+        return await self._fetch_process.bring(task, version, source)
+
+    def _workers_of(self, task: str) -> TaskWorkers:
+        workers = self._workers.get(task)
+        if workers is None:
+            workers = self._workers[task] = TaskWorkers(partial(self._keeper, task))
+        return workers
+
+    def _keeper(self, task: str, package: PackageOrder, on_trial: bool) -> Keeper:  # noqa: FBT001
+        return Keeper(
+            package,
+            launch=partial(self._launch, task),
+            policy=self._settings.restart,
+            clock=self._clock,
+            chance=self._chance,
+            on_failed=partial(self._package_failed, task),
+            on_change=self._link.news,
+            on_trial=on_trial,
+        )
+
+    async def _launch(self, task: str, package: PackageOrder) -> WorkerProcess:
+        return await WorkerProcess.start(
+            package=package.folder,
+            task=task,
+            digest=package.digest,
+            device=self._settings.device,
+            directory=self._settings.sources.get(task),
+            listening=self._sockets.task(task),
+            ears=self,
+        )
+
+    def _package_failed(self, task: str, package: PackageOrder, error: PackageDoesNotRun) -> None:
+        now = self._clock.wall()
+        self._updates.failed(task, package.digest, error.code, str(error), now)
+
+    async def _workers_end(self) -> None:
+        await asyncio.gather(
+            *(its.close(within_s=self._settings.stop_s) for its in self._workers.values())
+        )
+
+    # -- what is told of them
+
+    def _report(self) -> DeviceReport:
+        tasks = []
+        for task, workers in sorted(self._workers.items()):
+            if (current := workers.current) is not None:
+                package = current.package
+                tasks.append(
+                    v1.TaskState(
+                        task, package.version, package.digest[:SHORT_DIGEST], current.state
+                    )
+                )
+        return DeviceReport(tuple(tasks), self._updates.refusals())
+
+    def _task_report(self, task: str, state: Activation) -> messages.TaskReport:
+        current = self._workers[task].current if task in self._workers else None
+        return messages.TaskReport(
+            task=task,
+            state="waiting" if current is None else current.state,
+            version=None if current is None else current.package.version,
+            digest=None if current is None else current.package.digest,
+            pid=None if current is None else current.pid,
+            restarts=0 if current is None else current.restarts,
+            wanted=state.wanted or None,
+            update=state.phase.value,
+            refused=tuple(
+                messages.RefusedVersion(each.version, each.code, each.reason, each.at)
+                for each in state.refused
+            ),
+        )
+
+
+def _order(package: Installed, folder: Path) -> PackageOrder:
+    return PackageOrder(package.version, package.digest, str(folder))
+
+
+def _tell(line: Line, request_id: str, outcome: asyncio.Future[v1.Escalated | v1.Refused]) -> None:
+    if outcome.cancelled():
+        return
+    match outcome.result():
+        case v1.Escalated(label=label, confidence=confidence, version=version):
+            line.send(handover.Answer(request_id, label, confidence, version))
+        case v1.Refused(code):
+            line.send(handover.NoAnswer(request_id, code))

@@ -1,0 +1,190 @@
+"""One worker process, from its start until the last thing it said has been heard.
+
+1. What a worker has written survives its death: the pipe and the line are read to their ends before
+   the process counts as gone.
+2. `ready` ends once: with what the worker said, or with `WorkerFailed`.
+3. A worker that has closed its pipe and does not end is killed.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import socket
+import subprocess
+import sys
+from typing import Protocol
+
+from edge_agent.cloud import handover
+from edge_agent.cloud.line import Line
+from edge_agent.errors import PackageDoesNotRun, WorkerFailed
+from edge_agent.sdk.wire import Frame
+from sync.errors import MalformedMessage, WireError
+from sync.wire import codec, v1
+
+log = logging.getLogger(__name__)
+
+PIPE_BYTES = 1 << 20
+"""Some thousand records: a supervisor may be slow for seconds before a worker has to drop one."""
+_READ_BYTES = 256 << 10
+_LINGER_S = 2.0
+_POLL_S = 0.005
+
+
+class Ears(Protocol):
+    """Who hears what workers bring."""
+
+    def escalate(self, said: handover.Escalate, body: bytearray, line: Line) -> None: ...
+
+    def record(self, record: v1.Answered) -> None: ...
+
+    def missed(self, count: int) -> None: ...
+
+
+class WorkerProcess:
+    """Made by `start`; `gone` ends with the exit code."""
+
+    def __init__(self, child: subprocess.Popen[bytes], pipe: int, ears: Ears) -> None:
+        loop = asyncio.get_running_loop()
+        self.pid = child.pid
+        self.ready: asyncio.Future[handover.Ready] = loop.create_future()
+        self.drained = False
+        self._child = child
+        self._pipe = pipe
+        self._ears = ears
+        self._begun = b""
+        self._pipe_ended: asyncio.Future[None] = loop.create_future()
+        self._line: Line  # both from `start`, before the worker can have said anything
+        self.gone: asyncio.Task[int]
+        loop.add_reader(pipe, self._read_pipe)
+
+    @classmethod
+    async def start(
+        cls,
+        *,
+        package: str,
+        task: str,
+        digest: str,
+        device: str,
+        directory: str | None,
+        listening: socket.socket,
+        ears: Ears,
+    ) -> "WorkerProcess":
+        """Start a worker that serves `listening`. Raises `WorkerFailed`."""
+        ours, theirs = socket.socketpair()
+        read_end, write_end = os.pipe()
+        try:
+            fcntl.fcntl(read_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        except OSError:
+            log.info("worker.small_pipe task=%s", task)  # an unprivileged user has used up his own
+        os.set_blocking(read_end, False)
+        order = handover.WorkerOrder(
+            listen_fd=listening.fileno(),
+            control_fd=theirs.fileno(),
+            record_fd=write_end,
+            package=package,
+            task=task,
+            digest=digest,
+            device=device,
+            directory=directory,
+        )
+        try:
+            child = _started(order)
+        except OSError as error:
+            ours.close()
+            os.close(read_end)
+            raise WorkerFailed(f"no worker can be started: {error}") from error
+        finally:
+            theirs.close()
+            os.close(write_end)
+        process = cls(child, read_end, ears)
+        process._line = await Line.open(ours, process._heard)
+        process.gone = asyncio.create_task(process._end())
+        return process
+
+    def retire(self) -> None:
+        """Ask it to finish what it has and leave."""
+        self._line.send(handover.Retire())
+
+    def kill(self) -> None:
+        """End it now; it may have ended already."""
+        if self._child.poll() is None:
+            self._child.kill()
+
+    def _heard(self, frame: Frame) -> None:
+        try:
+            said = handover.read_from_worker(frame.meta)
+        except MalformedMessage as error:
+            log.error("worker.not_understood pid=%d why=%s", self.pid, error)
+            return
+        match said:
+            case handover.Ready():
+                if not self.ready.done():
+                    self.ready.set_result(said)
+            case handover.Failed(code, message):
+                self._fail(PackageDoesNotRun(message, code=code))
+            case handover.Escalate():
+                self._ears.escalate(said, frame.body, self._line)
+            case handover.Missed(count):
+                self._ears.missed(count)
+            case handover.Drained():
+                self.drained = True
+
+    def _read_pipe(self) -> None:
+        try:
+            data = os.read(self._pipe, _READ_BYTES)
+        except BlockingIOError:
+            return
+        if data:
+            self._take(self._begun + data)
+            return
+        asyncio.get_running_loop().remove_reader(self._pipe)
+        os.close(self._pipe)
+        if self._begun:
+            log.error("worker.record_cut_off pid=%d bytes=%d", self.pid, len(self._begun))
+        self._pipe_ended.set_result(None)
+
+    def _take(self, data: bytes) -> None:
+        start, size = 0, handover.RECORD_LENGTH.size
+        while len(data) - start >= size:
+            (length,) = handover.RECORD_LENGTH.unpack_from(data, start)
+            end = start + size + length
+            if len(data) < end:
+                break
+            try:
+                record = codec.decode_record(data[start + size : end])
+            except WireError as error:
+                log.error("worker.bad_record pid=%d why=%s", self.pid, error)
+                self._ears.missed(1)
+            else:
+                if isinstance(record, v1.Answered):
+                    self._ears.record(record)
+            start = end
+        self._begun = data[start:]
+
+    async def _end(self) -> int:
+        await self._pipe_ended
+        waited = 0.0
+        while self._child.poll() is None:
+            if waited >= _LINGER_S:
+                self.kill()
+            await asyncio.sleep(_POLL_S)
+            waited += _POLL_S
+        code = self._child.returncode
+        await self._line.gone
+        self._fail(WorkerFailed(f"worker {self.pid} ended with {code} before it was ready"))
+        return code
+
+    def _fail(self, error: WorkerFailed) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(error)
+            self.ready.exception()  # nobody need be waiting for it
+
+
+def _started(order: handover.WorkerOrder) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "edge_agent.worker"],
+        env={**os.environ, handover.VARIABLE: handover.write_order(order)},
+        pass_fds=(order.listen_fd, order.control_fd, order.record_fd),
+        stdin=subprocess.DEVNULL,
+    )
