@@ -89,7 +89,7 @@ class KeptConnections:
             self._closed = True
             for connection in self._all:
                 connection.shut()
-            self._kept.clear()
+        self._forget_kept()
 
     def _ask_on(
         self, connection: "_Connection", request: Request, until: float, patience_s: float | None
