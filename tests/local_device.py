@@ -30,6 +30,22 @@ from sync.wire import v1
 TASK = "sides"
 
 
+STATUS = {
+    "device": "bench-1",
+    "agent_version": "0.1.0",
+    "gateway": "http://127.0.0.1:1",
+    "link": "http",
+    "connected": True,
+    "last_contact": None,
+    "turned_away": None,
+    "issued": 7,
+    "pending": 2,
+    "escalations_waiting": 0,
+    "revisions_waiting": 1,
+    "tasks": [{"task": TASK, "version": "3", "state": "serving", "wanted": "4"}],
+}
+
+
 def easy(label: int = 0) -> Sample:
     """An input the twin's edge is sure of."""
     return twin_sample(label, label, confidence=0.95)
@@ -162,23 +178,27 @@ class LocalDevice:
         while data := await reader.read(4096):
             frame_reader.buffer()[: len(data)] = data
             for frame in frame_reader.filled(len(data)):
-                writer.write(head(json.dumps(self._said(json.loads(frame.meta))).encode()))
+                said = await self._said(json.loads(frame.meta))
+                writer.write(head(json.dumps(said).encode()))
         writer.close()
 
-    def _said(self, question: dict[str, Any]) -> dict[str, object]:
+    async def _said(self, question: dict[str, Any]) -> dict[str, object]:
         match question["op"]:
             case "tasks":
                 return {"ok": True, "tasks": self.tasks}
             case "revisions":
                 self.taken += question["taken"]
-                waiting = [
-                    revision
-                    for revision in self.revisions
-                    if revision["request_id"] not in self.taken
-                ]
+                until = self.now() + question["wait_ms"] / 1000
+                while not (waiting := self._waiting()) and self.now() < until:  # noqa: ASYNC110
+                    await asyncio.sleep(0.002)
                 return {"ok": True, "revisions": waiting[: question["limit"]]}
+            case "status":
+                return {"ok": True, "status": STATUS}
             case _:
                 return {"ok": False, "code": "bad_request", "message": "not in this test"}
+
+    def _waiting(self) -> list[dict[str, object]]:
+        return [one for one in self.revisions if one["request_id"] not in self.taken]
 
     async def _stop(self) -> None:
         await self.api.close()

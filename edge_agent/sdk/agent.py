@@ -6,11 +6,20 @@ from typing import Any
 
 from edge_agent.sdk import wire
 from edge_agent.sdk.answer import Revision, Status, TaskStatus
-from edge_agent.sdk.errors import ProtocolMismatch, TaskRequired, UnknownTask, error_of
+from edge_agent.sdk.errors import (
+    BadArgument,
+    ProtocolMismatch,
+    TaskRequired,
+    UnknownTask,
+    error_of,
+)
 
 REVISIONS_AT_ONCE = 100
 ASK_S = 5.0
 """How long the agent may take for an answer it has at hand."""
+
+LONGEST_POLL_S = 30.0
+"""The agent hears from a waiting client at least this often."""
 
 TASKS = wire.head(b'{"op":"tasks"}')
 STATUS = wire.head(b'{"op":"status"}')
@@ -26,6 +35,18 @@ def ask_revisions(client: str, taken: Sequence[str], wait_s: float) -> bytes:
         "wait_ms": round(wait_s * 1000),
     }
     return wire.head(json.dumps(question).encode())
+
+
+def checked_wait_s(wait_s: object) -> float:
+    """How long to wait for a revision. Raises `BadArgument`."""
+    if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not wait_s >= 0:
+        raise BadArgument(f"wait_s must be a number of seconds of at least 0, not {wait_s!r}")
+    return wait_s
+
+
+def poll_s(left_s: float) -> float:
+    """How long one question may wait when this much is left."""
+    return min(max(0.0, left_s), LONGEST_POLL_S)
 
 
 def read_tasks(meta: bytes) -> tuple[str, ...]:
@@ -61,15 +82,18 @@ def read_status(meta: bytes) -> Status:
         return Status(
             device=status["device"],
             agent_version=status["agent_version"],
-            link=status.get("link"),
-            connected=status.get("connected"),
+            gateway=status["gateway"],
+            link=status["link"],
+            connected=status["connected"],
+            last_contact=status["last_contact"],
             tasks=tuple(
-                TaskStatus(task["task"], task.get("version"), task["state"])
+                TaskStatus(task["task"], task["version"], task["state"], task["wanted"])
                 for task in status["tasks"]
             ),
-            issued=status.get("issued"),
-            pending=status.get("pending"),
-            escalations_waiting=status.get("escalations_waiting"),
+            issued=status["issued"],
+            pending=status["pending"],
+            escalations_waiting=status["escalations_waiting"],
+            revisions_waiting=status["revisions_waiting"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise _mismatch(error) from error

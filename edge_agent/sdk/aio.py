@@ -12,7 +12,7 @@ from typing import Self
 
 from edge_agent.sdk import agent, messages
 from edge_agent.sdk.answer import Answer, Revision, Status
-from edge_agent.sdk.call import Call
+from edge_agent.sdk.call import Call, now
 from edge_agent.sdk.channel import Channel
 from edge_agent.sdk.connection import Broken, NotListening
 from edge_agent.sdk.errors import AgentUnavailable, ClientClosed, LongstopError
@@ -70,13 +70,17 @@ class AsyncClient:
     async def revisions(self, *, wait_s: float = 0.0) -> AsyncIterator[Revision]:
         """The cloud's later answers, oldest first; see `Client.revisions`."""
         taken: list[str] = []
+        until = now() + agent.checked_wait_s(wait_s)
         try:
-            while waiting := await self._ask_revisions(taken, wait_s):
+            while True:
+                waiting = await self._ask_revisions(taken, agent.poll_s(until - now()))
                 taken = []
                 for revision in waiting:
                     yield revision
                     taken.append(revision.request_id)
-            taken = []
+                    until = now() + wait_s
+                if not waiting and now() >= until:
+                    return
         finally:
             if taken:
                 await self._ask_revisions(taken, 0.0)

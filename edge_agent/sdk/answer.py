@@ -64,19 +64,27 @@ class TaskStatus:
     version: str | None
     """Version as the worker has loaded it; None when none is loaded."""
     state: str
-    """`starting`, `serving` or `failed`."""
+    """`waiting` for its first package, `starting`, `serving` or `failed`."""
+    wanted: str | None
+    """Version the gateway wants here, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The device as its supervisor sees it."""
+    """The device as its supervisor sees it. Times are seconds since 1970."""
 
     device: str
     agent_version: str
-    link: str | None
-    """`http`, `mqtt`, or None when the device belongs to no gateway."""
-    connected: bool | None
+    gateway: str
+    link: str
+    """Name of the transport in use."""
+    connected: bool
+    last_contact: float | None
+    """When the gateway was last heard of; None: not since the agent started."""
     tasks: tuple[TaskStatus, ...]
-    issued: int | None
-    pending: int | None
-    escalations_waiting: int | None
+    issued: int
+    """Records numbered so far."""
+    pending: int
+    """Of them, those still to be delivered."""
+    escalations_waiting: int
+    revisions_waiting: int

@@ -104,13 +104,17 @@ class Client:
         loop is left early comes again.
         """
         taken: list[str] = []
+        until = now() + agent.checked_wait_s(wait_s)
         try:
-            while waiting := self._ask_revisions(taken, wait_s):
+            while True:
+                waiting = self._ask_revisions(taken, agent.poll_s(until - now()))
                 taken = []
                 for revision in waiting:
                     yield revision
                     taken.append(revision.request_id)
-            taken = []
+                    until = now() + wait_s
+                if not waiting and now() >= until:
+                    return
         finally:
             if taken:
                 self._ask_revisions(taken, 0.0)

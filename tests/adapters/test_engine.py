@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -49,6 +49,10 @@ class Held:
         """Nothing runs."""
 
 
+def tell(story: Coroutine[object, object, None]) -> None:
+    asyncio.run(asyncio.wait_for(story, timeout=10))
+
+
 def engine_on(folder: Path, runner: Runner, *, typical_s: float = 0.01, queue: int = 64) -> Engine:
     predictor = Predictor.load(package.read(build_twin("sides", "3", folder / "p"), Role.EDGE))
     return Engine(
@@ -77,7 +81,7 @@ def test_a_request_that_would_be_late_behind_the_others_is_refused_at_once(
             end()
         assert [one.label for one in await asyncio.gather(*accepted, patient)] == ["left"] * 4
 
-    asyncio.run(story())
+    tell(story())
 
 
 def test_the_queue_is_bounded_whatever_the_deadlines(tmp_path: Path) -> None:
@@ -92,7 +96,7 @@ def test_the_queue_is_bounded_whatever_the_deadlines(tmp_path: Path) -> None:
             end()
         await asyncio.gather(*accepted)
 
-    asyncio.run(story())
+    tell(story())
 
 
 def test_an_idle_engine_always_begins_and_so_forgets_a_slow_run(tmp_path: Path) -> None:
@@ -104,7 +108,7 @@ def test_an_idle_engine_always_begins_and_so_forgets_a_slow_run(tmp_path: Path) 
             await engine.predict(easy(), until=100.3)
         assert engine.typical_s < 0.01
 
-    asyncio.run(story())
+    tell(story())
 
 
 def test_one_stall_hardly_moves_what_is_typical(tmp_path: Path) -> None:
@@ -113,7 +117,7 @@ def test_one_stall_hardly_moves_what_is_typical(tmp_path: Path) -> None:
         await engine.predict(easy(), until=100.3)
         assert engine.typical_s <= 1.5e-9
 
-    asyncio.run(story())
+    tell(story())
 
 
 def test_a_request_whose_time_has_passed_is_not_begun(tmp_path: Path) -> None:
@@ -123,7 +127,7 @@ def test_a_request_whose_time_has_passed_is_not_begun(tmp_path: Path) -> None:
             await engine_on(tmp_path, runner).predict(easy(), until=99.9)
         assert runner.open == []
 
-    asyncio.run(story())
+    tell(story())
 
 
 def threads() -> Runner:

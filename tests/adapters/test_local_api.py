@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -199,6 +200,25 @@ def test_retiring_waits_for_what_is_in_progress(device: LocalDevice) -> None:
         assert said is not None
         assert (said["source"], said["go_away"]) == ("cloud", True)
         assert caller.hears() is None
+
+
+def test_a_retiring_worker_takes_no_new_connection(device: LocalDevice) -> None:
+    device.cloud.after_s = 0.2
+    old = device.api
+    with Caller(device) as caller, Caller(device) as late, ThreadPoolExecutor(1) as threads:
+        caller.says(request("slow", data=hard().tobytes(), deadline_ms=5000))
+        wait_until(lambda: bool(device.cloud.asked) and len(old.connections) == 2)
+        retired = threads.submit(device.do, old.retire(idle_s=0.0))
+        wait_until(lambda: old.retiring)
+        with Caller(device) as later:
+            later.says(request("for the next worker"))
+            assert caller.hears() is not None
+            retired.result()
+            assert late.hears() is None
+            device.api = device.listen()
+            said = later.hears()
+            assert said is not None
+            assert (said["id"], said["go_away"]) == ("for the next worker", False)
 
 
 def test_retiring_ends_though_a_caller_keeps_its_connection(device: LocalDevice) -> None:

@@ -2,6 +2,7 @@
 
 import array
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -282,6 +283,30 @@ def test_a_revision_in_hand_when_the_loop_is_left_comes_again(
     left.close()  # type: ignore[attr-defined] # an iterator that is a generator
     assert device.taken == ["r0"]
     assert [one.request_id for one in client.revisions()] == ["r1", "r2"]
+
+
+def test_status_is_told_as_the_agent_tells_it(device: LocalDevice, client: Client) -> None:
+    status = client.status()
+    assert (status.device, status.connected, status.pending) == ("bench-1", True, 2)
+    (task,) = status.tasks
+    assert (task.task, task.version, task.state, task.wanted) == (TASK, "3", "serving", "4")
+
+
+@pytest.mark.parametrize("wait_s", [-1, "1", None, float("nan")])
+def test_a_wait_that_is_no_time_is_a_bad_argument(client: Client, wait_s: object) -> None:
+    with pytest.raises(BadArgument, match="wait_s"):
+        list(client.revisions(wait_s=wait_s))  # type: ignore[arg-type] # that is the test
+
+
+def test_revisions_are_waited_for(device: LocalDevice, client: Client) -> None:
+    later = threading.Timer(0.05, lambda: device.revisions.append(revision(1)))
+    later.start()
+    waiting = client.revisions(wait_s=5.0)
+    assert next(waiting).request_id == "r1"
+    begun = time.monotonic()
+    assert list(client.revisions(wait_s=0.05)) != []
+    assert time.monotonic() - begun >= 0.05
+    later.join()
 
 
 def test_a_closed_client_says_so(client: Client) -> None:
