@@ -4,7 +4,8 @@ It runs as a process of its own (`python -m sim.demo.caller`, its `Errand` as JS
 input) because it is the witness: deadlines and drops are judged by this clock and no other. The
 stream is open loop: a request is sent when its time has come, whatever became of those before.
 
-It writes one JSON line per request, then one per revision.
+It makes its book when it is ready, waits for a `Go` on standard input so that a slow start delays
+nobody's requests, and then writes one JSON line per request and one per revision.
 """
 
 import asyncio
@@ -20,13 +21,14 @@ import numpy as np
 from edge_agent.sdk import AsyncClient
 from edge_agent.sdk.errors import LongstopError
 from models.zoo import data
+from models.zoo.data import Raw
 from sim.demo.book import Revised, Sent, line
 
 _REVISION_POLL_S = 1.0
 
 
 class Errand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one caller is asked to do. Times are seconds on the monotonic clock of this machine."""
+    """What one caller is asked to do."""
 
     device: str
     task: str
@@ -34,10 +36,16 @@ class Errand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     book: str
     rate: float
     seed: int
-    start_at: float
-    end_at: float
-    give_up_at: float
+    seconds: float
+    settle_s: float
+    """How long after the stream it waits for the last revisions."""
     deadline_ms: int
+
+
+class Go(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When to begin, in seconds on the monotonic clock of this machine."""
+
+    start_at: float
 
 
 def order(task: str, seed: int, count: int) -> list[int]:
@@ -48,11 +56,11 @@ def order(task: str, seed: int, count: int) -> list[int]:
     return [int(index) for index in np.concatenate(rounds)[:count]]
 
 
-async def run(errand: Errand, book: TextIO) -> None:
+async def run(
+    errand: Errand, chosen: list[int], samples: Raw, start_at: float, book: TextIO
+) -> None:
     """Send every request at its time, collect the revisions, write both down."""
-    samples = data.load(errand.task).test_x
-    count = int((errand.end_at - errand.start_at) * errand.rate)
-    chosen = order(errand.task, errand.seed, count)
+    give_up_at = start_at + errand.seconds + errand.settle_s
     owed: set[str] = set()
     done = asyncio.Event()
 
@@ -89,7 +97,7 @@ async def run(errand: Errand, book: TextIO) -> None:
             book.write(line(entry))
 
         async def revisions() -> None:
-            while time.monotonic() < errand.give_up_at and not (done.is_set() and not owed):
+            while time.monotonic() < give_up_at and not (done.is_set() and not owed):
                 async for revision in client.revisions(wait_s=_REVISION_POLL_S):
                     owed.discard(revision.request_id)
                     got = Revised(revision.request_id, revision.label, time.monotonic())
@@ -100,7 +108,7 @@ async def run(errand: Errand, book: TextIO) -> None:
         gc.collect()
         gc.freeze()
         for number, index in enumerate(chosen):
-            due = errand.start_at + number / errand.rate
+            due = start_at + number / errand.rate
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             task = asyncio.create_task(one(number, index))
             sending.add(task)
@@ -112,10 +120,13 @@ async def run(errand: Errand, book: TextIO) -> None:
 
 
 def main() -> int:
-    """Run the errand given on standard input."""
-    errand = msgspec.json.decode(sys.stdin.buffer.read(), type=Errand)
+    """Get ready for the errand on standard input, and run it when told to."""
+    errand = msgspec.json.decode(sys.stdin.buffer.readline(), type=Errand)
+    samples = data.load(errand.task).test_x
+    chosen = order(errand.task, errand.seed, int(errand.seconds * errand.rate))
     with Path(errand.book).open("w", buffering=1) as book:
-        asyncio.run(run(errand, book))
+        go = msgspec.json.decode(sys.stdin.buffer.readline(), type=Go)
+        asyncio.run(run(errand, chosen, samples, go.start_at, book))
     return 0
 
 

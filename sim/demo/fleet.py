@@ -16,7 +16,7 @@ from edge_agent.commands import status
 from edge_agent.control.messages import StatusReport, TaskReport
 from edge_agent.sdk.errors import LongstopError
 from models.zoo.packages import build_zoo
-from sim.demo.caller import Errand
+from sim.demo.caller import Errand, Go
 from sim.demo.plan import Device
 from sim.demo.programs import DemoError, Programs, free_port, installed, until
 from sim.proxy import FaultProxy, Upstream
@@ -167,15 +167,22 @@ class Fleet:
         )
 
     async def send_caller(self, device: Device, errand: Errand) -> None:
-        """Start the application of one device."""
-        await self.programs.start(
-            f"caller-{device.name}",
-            installed("python"),
-            "-P",
-            "-m",
-            "sim.demo.caller",
-            stdin=msgspec.json.encode(errand),
-        )
+        """Start the application of one device and wait until it is ready to begin."""
+        name = f"caller-{device.name}"
+        python = [installed("python"), "-P", "-m", "sim.demo.caller"]
+        self.book(device).unlink(missing_ok=True)
+        await self.programs.start(name, *python, told=msgspec.json.encode(errand))
+
+        async def ready() -> bool:
+            if self.programs.ended(name):
+                raise DemoError(f"{name} ended at once:\n{self.programs.tail(name)}")
+            return self.book(device).exists()
+
+        await until(f"{name} is ready", ready, timeout_s=60)
+
+    async def go(self, device: Device, start_at: float) -> None:
+        """Let the application of one device begin at a moment of the monotonic clock."""
+        await self.programs.tell(f"caller-{device.name}", msgspec.json.encode(Go(start_at)))
 
     async def stop(self, cast: Sequence[Device]) -> None:
         """End the agents properly, then the gateway."""

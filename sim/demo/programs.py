@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 _PATIENCE_S = 10.0
@@ -42,25 +42,30 @@ class Programs:
         self,
         name: str,
         *argv: str,
-        stdin: bytes | None = None,
-        extra: Mapping[str, str] | None = None,
-    ) -> asyncio.subprocess.Process:
-        """Start a program that stays; what it prints goes to its log."""
+        told: bytes | None = None,
+    ) -> None:
+        """Start a program that stays; what it prints goes to its log.
+
+        One that is `told` something can be told more with `tell`.
+        """
         with (self._logs / f"{name}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *argv,
-                stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+                stdin=asyncio.subprocess.DEVNULL if told is None else asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **(extra or {})},
                 start_new_session=True,
             )
         self._running[name] = process
-        if stdin is not None and process.stdin is not None:
-            process.stdin.write(stdin)
-            await process.stdin.drain()
-            process.stdin.close()
-        return process
+        if told is not None:
+            await self.tell(name, told)
+
+    async def tell(self, name: str, line: bytes) -> None:
+        """Write one line to a program's standard input."""
+        stdin = self._running[name].stdin
+        if stdin is not None:
+            stdin.write(line + b"\n")
+            await stdin.drain()
 
     async def finish(self, name: str, *argv: str) -> bytes:
         """Run a program to its end and return what it printed. Raises `DemoError`."""

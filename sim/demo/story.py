@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sim.demo import book, databases, judge, plan, reference, sabotage
@@ -43,13 +43,7 @@ async def tell(fleet: Fleet, tasks: tuple[str, ...], wishes: Wishes) -> Outcome:
     cast = plan.devices(tasks)
     await _raise_curtain(fleet, cast)
     times = plan.timeline(wishes.seconds)
-    start = time.monotonic() + 3.0
-    await asyncio.gather(
-        *(
-            fleet.send_caller(device, _errand(fleet, device, wishes, start, number))
-            for number, device in enumerate(cast)
-        )
-    )
+    start = await _streams(fleet, cast, wishes)
     say(
         f"streams: {wishes.rate:.0f} inputs a second on each of {len(cast)} devices for "
         f"{wishes.seconds:.0f} s, deadline {plan.DEADLINE_MS} ms"
@@ -122,10 +116,7 @@ async def carry_on(fleet: Fleet, tasks: tuple[str, ...], wishes: Wishes) -> None
     cast = plan.devices(tasks)
     await fleet.start_again(cast)
     await asyncio.gather(*(fleet.serving(device, plan.UPDATED) for device in cast))
-    start = time.monotonic() + 2.0
-    calm = Wishes(seconds=7 * 24 * 3600.0, rate=2.0, seed=wishes.seed, sabotage=None)
-    for number, device in enumerate(cast):
-        await fleet.send_caller(device, _errand(fleet, device, calm, start, number))
+    await _streams(fleet, cast, replace(wishes, seconds=7 * 24 * 3600.0, rate=2.0))
 
 
 def _judge(fleet: Fleet, witnesses: Sequence[judge.Witness], windows: judge.Windows) -> Outcome:
@@ -167,20 +158,32 @@ async def _raise_curtain(fleet: Fleet, cast: Sequence[Device]) -> None:
     await asyncio.gather(*(fleet.serving(device, plan.FIRST) for device in cast))
 
 
-def _errand(fleet: Fleet, device: Device, wishes: Wishes, start: float, number: int) -> Errand:
-    return Errand(
-        device=device.name,
-        task=device.task,
-        run=str(fleet.run_folder(device)),
-        book=str(fleet.book(device)),
-        rate=wishes.rate,
-        seed=wishes.seed + number,
-        # Spread within one interval, so that three streams do not always ask at once.
-        start_at=start + number / (3 * wishes.rate),
-        end_at=start + wishes.seconds,
-        give_up_at=start + wishes.seconds + _SETTLE_S,
-        deadline_ms=plan.DEADLINE_MS,
+async def _streams(fleet: Fleet, cast: Sequence[Device], wishes: Wishes) -> float:
+    """Get every application ready, then let all begin; returns the moment they do."""
+    await asyncio.gather(
+        *(
+            fleet.send_caller(
+                device,
+                Errand(
+                    device=device.name,
+                    task=device.task,
+                    run=str(fleet.run_folder(device)),
+                    book=str(fleet.book(device)),
+                    rate=wishes.rate,
+                    seed=wishes.seed + number,
+                    seconds=wishes.seconds,
+                    settle_s=_SETTLE_S,
+                    deadline_ms=plan.DEADLINE_MS,
+                ),
+            )
+            for number, device in enumerate(cast)
+        )
     )
+    start = time.monotonic() + 1.0
+    for number, device in enumerate(cast):
+        # Spread within one interval, so that three streams do not always ask at once.
+        await fleet.go(device, start + number / (len(cast) * wishes.rate))
+    return start
 
 
 async def _at(moment: float) -> None:
