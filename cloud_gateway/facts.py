@@ -90,12 +90,14 @@ class DeviceFacts(Struct, frozen=True):
     @property
     def marks(self) -> tuple[Mark, ...]:
         """What an operator should look at. A device that never spoke is not behind, but unheard."""
-        behind = self.contact_at is not None and any(task.behind for task in self.tasks)
-        owing = bool(self.escalations_waiting)
-        refusing = any(refusal.standing for refusal in self.refusals)
-        return tuple(
-            mark for mark, is_so in zip(MARKS, (behind, owing, refusing), strict=True) if is_so
-        )
+        found: list[Mark] = []
+        if self.contact_at is not None and any(task.behind for task in self.tasks):
+            found.append("behind")
+        if self.escalations_waiting:
+            found.append("owing")
+        if any(refusal.standing for refusal in self.refusals):
+            found.append("refusing")
+        return tuple(found)
 
 
 class Count(Struct, frozen=True):
@@ -107,8 +109,10 @@ class Count(Struct, frozen=True):
 
 
 class Summary(Struct, frozen=True):
-    """The fleet in a few numbers. `pending` and `escalations_waiting` add up each device's last word:
-    what a silent device holds it still holds, and nobody can know of more.
+    """The fleet in a few numbers.
+
+    `pending` and `escalations_waiting` add up the devices' last words: what a silent device holds
+    it still holds, and nobody can know of more.
     """
 
     at: float

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Table, and_, func, select, true
+from sqlalchemy import ColumnElement, Connection, Table, and_, case, func, select, true
 
 from cloud_gateway.facts import Answers, Ledger, LostRange, RefusalFacts, TaskFacts
 from cloud_gateway.tables import (
@@ -157,32 +157,34 @@ def refusals(
 def answers(connection: Connection, at: float) -> dict[str, Answers]:
     """Counts of the window by device."""
     counted = device_answers.c
+
+    def of(route: str) -> ColumnElement[int]:
+        return func.coalesce(func.sum(case((counted.route == route, counted.n), else_=0)), 0)
+
+    # LEFT JOIN: left to choose, SQLite walks the whole history and looks each row's task up.
     rows = connection.execute(
-        select(counted.device, counted.route, func.sum(counted.n), func.sum(counted.hard))
+        select(
+            task_state.c.device,
+            *(of(route) for route in ROUTES),
+            func.coalesce(func.sum(counted.hard), 0),
+        )
         .select_from(
-            task_state.join(
+            task_state.outerjoin(
                 device_answers,
                 and_(
                     counted.tenant == task_state.c.tenant,
                     counted.device == task_state.c.device,
                     counted.task == task_state.c.task,
+                    counted.route.in_(ROUTES),
+                    counted.start >= window_since(at),
+                    counted.start <= at + DEVICE_STEP_S,
                 ),
             )
         )
-        .where(
-            task_state.c.tenant == TENANT,
-            counted.route.in_(ROUTES),
-            counted.start >= window_since(at),
-            counted.start <= at + DEVICE_STEP_S,
-        )
-        .group_by(counted.device, counted.route)
+        .where(task_state.c.tenant == TENANT)
+        .group_by(task_state.c.device)
     )
-    by_route: dict[str, dict[str, int]] = defaultdict(dict)
-    hard: dict[str, int] = defaultdict(int)
-    for name, route, n, judged_hard in rows:
-        by_route[name][route] = int(n)
-        hard[name] += int(judged_hard)
-    return {name: Answers(**routes, hard=hard[name]) for name, routes in by_route.items()}
+    return {name: Answers(*(int(count) for count in counts)) for name, *counts in rows}
 
 
 def histograms(

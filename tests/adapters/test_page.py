@@ -9,9 +9,10 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, event, text
 
 from cloud_gateway.facts import DevicePage, Series, Summary
+from cloud_gateway.fleet import reading
 from cloud_gateway.fleet.feed import Listed
 from cloud_gateway.fleet.view import SILENT_AFTER_S
 from cloud_gateway.telemetry.rollup import BOUNDS_US
@@ -422,5 +423,44 @@ def test_an_empty_fleet_says_what_to_do_next(tmp_path: Path) -> None:
         assert page.rows == []
         await visit.get("/v1/fleet/devices/nobody", 404)
         assert "device add" in (await visit.page("/devices/nobody", 404)).source
+
+    visit(tmp_path, talk)
+
+
+def test_a_picture_costs_what_the_devices_cost_and_not_the_history(tmp_path: Path) -> None:
+    async def talk(visit: Visit) -> None:
+        await busy(visit.fleet)
+        at = visit.clock.now
+        asked: list[tuple[str, object]] = []
+
+        def note(
+            connection: object, cursor: object, statement: str, parameters: object, *rest: object
+        ) -> None:
+            asked.append((statement, parameters))
+
+        def plans(connection: Connection) -> list[str]:
+            event.listen(connection, "before_cursor_execute", note)
+            reading.last_words(connection)
+            reading.tasks(connection, ["apple"])
+            reading.answers(connection, at)
+            reading.histograms(connection, int(at) - 300, 5, task="", name="")
+            reading.histograms(connection, int(at) - 300, 60, task="", name="apple")
+            event.remove(connection, "before_cursor_execute", note)
+            return [
+                str(row[3])
+                for statement, parameters in asked
+                for row in connection.exec_driver_sql(
+                    f"EXPLAIN QUERY PLAN {statement}",
+                    parameters,  # type: ignore[arg-type]  # as they came
+                )
+            ]
+
+        steps = await visit.fleet.gateway.database.read(plans)
+        assert len(asked) == 6
+        assert not [step for step in steps if step.startswith("SCAN")]
+        history = [step for step in steps if "_answers " in step]
+        assert len(history) == 3
+        for step in history:
+            assert "start>?" in step, step
 
     visit(tmp_path, talk)
