@@ -85,11 +85,13 @@ class Recorded:
 
 
 class LocalDevice:
-    """Serves `<folder>/sides.sock` and `<folder>/agent.sock` until the block ends."""
+    """Serves `<folder>/<task>.sock` and `<folder>/agent.sock` until the block ends."""
 
-    def __init__(self, folder: Path, *, tasks: tuple[str, ...] = (TASK,)) -> None:
+    def __init__(self, folder: Path, *, task: str = TASK, package: Path | None = None) -> None:
         self.folder = folder
-        self.tasks = tasks
+        self.task = task
+        self.tasks: tuple[str, ...] = (task,)
+        self._package = package
         self.cloud = Cloud()
         self.records = Recorded()
         self.revisions: list[dict[str, object]] = []
@@ -102,7 +104,7 @@ class LocalDevice:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        package = build_twin(TASK, "3", self.folder / "package")
+        package = self._package or build_twin(TASK, "3", self.folder / "package")
         self.engine = Engine.load(
             package, digest="ab" * 32, clock=self._clock, thread=lambda: ThreadRunner("engine")
         )
@@ -140,7 +142,7 @@ class LocalDevice:
 
     def listen(self) -> LocalApi:
         """A worker's server on the task's socket; the socket itself is made the first time."""
-        path = self.folder / f"{TASK}.sock"
+        path = self.folder / f"{self.task}.sock"
         if not path.exists():
             self._listening = socket.socket(socket.AF_UNIX)
             self._listening.bind(str(path))

@@ -85,8 +85,9 @@ def with_pair(story: Callable[[Pair], Coroutine[object, object, None]]) -> None:
 
 
 async def settle(true: Callable[[], bool]) -> None:
-    while not true():  # noqa: ASYNC110 - it comes true inside the code under test
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 - it comes true inside the code under test
+            await asyncio.sleep(0.001)
 
 
 def test_a_question_travels_with_its_bytes_and_the_answer_finds_it() -> None:
