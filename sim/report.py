@@ -14,6 +14,7 @@ class Result(msgspec.Struct, frozen=True):
     scenario: str
     seed: int
     devices: int
+    hours: float
     virtual_s: float
     requests: int
     answered: int
@@ -47,7 +48,10 @@ def digest(asked: Iterable[Asked]) -> str:
 
 def replay_command(result: Result) -> str:
     """The command that runs this very run again."""
-    return f"./just sim {result.scenario} --seed {result.seed}"
+    return (
+        f"./just sim {result.scenario} --seed {result.seed} --devices {result.devices} "
+        f"--hours {result.hours:g}"
+    )
 
 
 def text(result: Result) -> str:

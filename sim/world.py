@@ -128,8 +128,9 @@ class World:
             folder = await operator.publish_twin(
                 workload.TASK, VERSION, self.folder / "gateway" / "trust", self.folder / "package"
             )
+            clock = self.clock
             predictor = Predictor.load(
-                read(folder, Role.EDGE), clock_ns=lambda: int(self.clock.monotonic() * 1e9)
+                read(folder, Role.EDGE), clock_ns=lambda: int(clock.monotonic() * 1e9)
             )
             predictor.check_golden()
             for number in range(self.scenario.devices):
@@ -305,6 +306,7 @@ def _result(
         scenario=world.scenario.name,
         seed=world.seed,
         devices=len(world.devices),
+        hours=world.scenario.hours,
         virtual_s=round(world.clock.monotonic(), 3),
         requests=len(asked),
         answered=sum(1 for one in asked if one.answered_at is not None),
