@@ -14,6 +14,8 @@ import uvloop
 from cloud_gateway.broker.amqtt_plugin import GatewayBroker
 from cloud_gateway.broker.tether import die_with
 
+_log = logging.getLogger(__name__)
+
 
 async def run(passwords: Path, host: str, port: int, max_bytes: int) -> None:
     """Serve until SIGTERM or SIGINT."""
@@ -27,7 +29,10 @@ async def run(passwords: Path, host: str, port: int, max_bytes: int) -> None:
     async def drop_removed() -> None:
         while await reload.wait():
             reload.clear()
-            await broker.drop_removed()
+            try:
+                await broker.drop_removed()
+            except Exception:  # noqa: BLE001 - the next device must still be dropped
+                _log.exception("broker.not_dropped")
 
     await broker.start()
     dropping = asyncio.create_task(drop_removed())

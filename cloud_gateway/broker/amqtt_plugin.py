@@ -98,7 +98,7 @@ class GatewayBroker(Broker):  # type: ignore[misc]  # untyped
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
     ) -> None:
         await self._client_connected(
-            listener_name, _LimitedReader(reader, self._max_bytes), StreamWriterAdapter(writer)
+            listener_name, _LimitedReader(reader, self._max_bytes), _CuttableWriter(writer)
         )
 
     async def retain_message(self, *_: object, **__: object) -> None:
@@ -110,6 +110,14 @@ class GatewayBroker(Broker):  # type: ignore[misc]  # untyped
             if self._access.hash_of(user) != self._admitted.get(user):
                 _log.info("broker.dropped user=%s", user)
                 await self._cleanup_session(user)
+
+    async def _cleanup_session(self, client_id: str) -> None:
+        _, handler = self._sessions.get(client_id, (None, None))
+        if handler is not None and isinstance(handler.writer, _CuttableWriter):
+            # Without this the base waits for its reader, which may have missed its cancellation
+            # (asyncio.wait_for before Python 3.12): the device would stay.
+            handler.writer.cut()
+        await super()._cleanup_session(client_id)
 
     async def _initialize_client_session(
         self,
@@ -139,15 +147,24 @@ class GatewayBroker(Broker):  # type: ignore[misc]  # untyped
         return handler, session
 
 
+class _CuttableWriter(StreamWriterAdapter):  # type: ignore[misc]  # untyped
+    """Can end its connection at once, whoever still waits on it."""
+
+    def cut(self) -> None:
+        self._writer.transport.abort()
+
+
 class _LimitedReader(StreamReaderAdapter):  # type: ignore[misc]  # untyped
-    """Refuses to read what is larger than any message may be."""
+    """Reads nothing that is larger than any message may be, and nothing after it."""
 
     def __init__(self, reader: asyncio.StreamReader, max_bytes: int) -> None:
         super().__init__(reader)
         self._max_bytes = max_bytes
+        self._ended = False
 
     async def read(self, n: int = -1) -> bytes:
-        if n > self._max_bytes:
+        self._ended = self._ended or n > self._max_bytes
+        if self._ended:
             # What amqtt takes for the end of the connection.
             raise asyncio.IncompleteReadError(b"", n)
         data: bytes = await super().read(n)

@@ -20,7 +20,11 @@ _NOTICE = codec.encode(v1.Notice("desired"))
 class Peer(Protocol):
     """A connection that makes itself again; `sync.transport.mqtt.MqttPeer` is the real one."""
 
-    async def start(self, on_message: Callable[[str, bytes], None]) -> None: ...
+    async def start(
+        self,
+        on_message: Callable[[str, bytes], None],
+        on_connected: Callable[[], None] | None = None,
+    ) -> None: ...
 
     def publish(self, topic: str, payload: bytes) -> None: ...
 
@@ -61,9 +65,11 @@ class Link:
         self._counters = counters
         self._max_in_flight = max_in_flight
         self._working: set[asyncio.Task[None]] = set()
+        self.connected = asyncio.Event()
+        """Set when the first connection stands."""
 
     async def start(self) -> None:
-        await self._peer.start(self.on_message)
+        await self._peer.start(self.on_message, self.connected.set)
 
     async def close(self) -> None:
         """Hear nothing more, and finish what was begun."""

@@ -37,6 +37,8 @@ def _config(folder: Path, host: str, port: int, max_bytes: int) -> str:
         # Without it every reply waits for the peer's delayed acknowledgement, 40 ms.
         "set_tcp_nodelay true",
         f"message_size_limit {max_bytes}",
+        # A larger packet ends its connection before it is read into memory.
+        f"max_packet_size {max_bytes}",
         "max_queued_messages 1000",
         # Nothing to keep: devices repeat what the gateway has not answered.
         "persistence false",

@@ -1,5 +1,7 @@
 """The broker of this gateway: chosen, started with the gateway's own rules, ended with it."""
 
+import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -22,6 +24,7 @@ Kind = Literal["mosquitto", "amqtt", "none"]
 MAX_BYTES = MAX_MESSAGE + 1024
 """A message, its envelope and topic."""
 
+_CONNECTED_WITHIN_S = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -75,6 +78,9 @@ class Broker:
             )
             try:
                 await self._link.start()
+                with contextlib.suppress(TimeoutError):  # then it comes later; devices repeat
+                    async with asyncio.timeout(_CONNECTED_WITHIN_S):
+                        await self._link.connected.wait()
                 yield
             finally:
                 await self._link.close()
@@ -94,6 +100,11 @@ class Broker:
         """Tell devices over MQTT that something is new."""
         if self._link is not None:
             self._link.notify(devices)
+
+    @property
+    def pid(self) -> int | None:
+        """The process that serves now."""
+        return None if self._child is None else self._child.pid
 
     def state(self) -> tuple[bool, str]:
         """Whether devices can reach the broker, and why not."""

@@ -16,7 +16,7 @@ from cloud_gateway.bodies import whole
 from cloud_gateway.errors import BadRequest
 from cloud_gateway.inference.run import Answers, ModelFacts
 from models.tensors import datatype_of
-from sync.wire import oip, v1
+from sync.wire import live, oip, v1
 from sync.wire.elements import pack_text
 
 Device = Callable[[Request], str]
@@ -65,21 +65,23 @@ def infer_endpoint(
         name = device(request)
         body = await whole(request, min(max_body_bytes, oip.MAX_BODY))
         question = oip.decode_request(body, _header_length(request))
-        request_id = request.headers.get("x-request-id") or question.id
+        request_id = request.headers.get(live.REQUEST_ID) or question.id
         task = request.path_params["task"]
         answers = await asked.answer(name, task, request_id, question.inputs)
         outputs = _outputs(answers)
         if question.outputs:
             outputs = _chosen(outputs, [one.name for one in question.outputs])
+        if not answers.batched and answers.predictions[0].confidence is None:
+            outputs = tuple(one for one in outputs if one.name != live.CONFIDENCE)
         binary = {one.name for one in outputs if question.wants_binary(one.name)}
         parameters: oip.Parameters = {
             "version": answers.version,
-            "run_us": answers.predictions[0].run_us,
+            live.RUN_US: answers.predictions[0].run_us,
         }
         if any(one.confidence is None for one in answers.predictions):
             # NaN has no JSON, so what may hold one is left out there.
             parameters["degenerate"] = True
-            outputs = tuple(one for one in outputs if one.name in binary or one.name == "label")
+            outputs = tuple(one for one in outputs if one.name in binary or one.name == live.LABEL)
         encoded = oip.encode_response(
             oip.OipResponse(
                 model_name=task,
@@ -110,7 +112,7 @@ def router(facts: Callable[[str], ModelFacts], ready: Callable[[], bool]) -> API
         return _json(_Server("longstop", "2", ("binary_tensor_data",)))
 
     @routes.get("/health/live")
-    async def live() -> Response:
+    async def server_live() -> Response:
         return Response()
 
     @routes.get("/health/ready")
@@ -130,8 +132,8 @@ def router(facts: Callable[[str], ModelFacts], ready: Callable[[], bool]) -> API
                 if given
                 else (),
                 outputs=(
-                    _Tensor("label", "BYTES", (1,)),
-                    _Tensor("confidence", "FP32", (1,)),
+                    _Tensor(live.LABEL, "BYTES", (1,)),
+                    _Tensor(live.CONFIDENCE, "FP64", (1,)),
                     _Tensor("logits", "FP32", (classes,)),
                 ),
             )
@@ -151,8 +153,8 @@ def _outputs(answers: Answers) -> tuple[v1.Tensor, ...]:
     shares = [np.nan if one.confidence is None else one.confidence for one in found]
     logits = np.stack([one.logits for one in found])
     return (
-        v1.Tensor("label", "BYTES", lead or (1,), pack_text([one.label for one in found])),
-        v1.Tensor("confidence", "FP32", lead or (1,), np.array(shares, "<f4").tobytes()),
+        v1.Tensor(live.LABEL, "BYTES", lead or (1,), pack_text([one.label for one in found])),
+        v1.Tensor(live.CONFIDENCE, "FP64", lead or (1,), np.array(shares, "<f8").tobytes()),
         v1.Tensor("logits", "FP32", (*lead, logits.shape[1]), logits.astype("<f4").tobytes()),
     )
 

@@ -22,7 +22,7 @@ from models.predict import Prediction, Predictor
 from models.tensors import Sample
 from models.twins import LABELS, twin_sample
 from sync.runner import ThreadRunner
-from sync.wire import oip, v1
+from sync.wire import live, oip, v1
 from sync.wire.elements import pack_text, unpack_bytes
 from tests.asgi_gateway import PLAIN, TASK, AsgiDevice, AsgiGateway, asgi_gateway
 from tests.tiny_models import build_tiny
@@ -82,7 +82,7 @@ def test_one_sample_gets_label_confidence_and_logits(
             assert found["label"].data == pack_text([LABELS[2]])
             logits = np.frombuffer(found["logits"].data, "<f4")
             assert logits.tolist() == [0.0, 0.0, 6.0]
-            (confidence,) = np.frombuffer(found["confidence"].data, "<f4")
+            (confidence,) = np.frombuffer(found["confidence"].data, "<f8")
             assert confidence == pytest.approx(np.exp(6) / (np.exp(6) + 2), rel=1e-5)
             assert (found["label"].shape, found["logits"].shape) == ((1,), (3,))
 
@@ -127,7 +127,11 @@ def test_an_answer_without_confidence_has_no_number_for_it(tmp_path: Path) -> No
             assert response.parameters["degenerate"] is True
             request = oip.OipRequest((tensor(flat),), binary_output=True)
             found = outputs(decoded(await infer(device, request)))
-            assert np.isnan(np.frombuffer(found["confidence"].data, "<f4")).all()
+            assert sorted(found) == ["label", "logits"]
+            mixed = oip.OipRequest((tensor(np.stack([flat, SAMPLE])),), binary_output=True)
+            found = outputs(decoded(await infer(device, mixed)))
+            shares = np.frombuffer(found["confidence"].data, "<f8")
+            assert np.isnan(shares).tolist() == [True, False]
             reply = await device.up(escalation(inputs=(tensor(flat),)))
             assert isinstance(reply, v1.Escalated)
             assert reply.confidence is None
@@ -143,12 +147,10 @@ def test_an_escalation_gets_the_same_answer_over_the_desk(tmp_path: Path) -> Non
             assert isinstance(reply, v1.Escalated)
             assert (reply.request_id, reply.task, reply.version) == ("r1", TASK, "1")
             assert reply.label == LABELS[2]
-            found = outputs(
-                decoded(await infer(device, oip.OipRequest((tensor(),), binary_output=True)))
-            )
-            assert reply.confidence == pytest.approx(
-                float(np.frombuffer(found["confidence"].data, "<f4")[0])
-            )
+            # What a device makes of the answer over HTTP is that very answer.
+            asked = live.request_of(escalation())
+            told = live.answer_of(decoded(await infer(device, asked)))
+            assert told == reply
 
     asyncio.run(check())
 
