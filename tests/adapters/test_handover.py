@@ -157,7 +157,7 @@ def test_questions_are_declined_when_the_supervisor_does_not_read() -> None:
             question = v1.Escalation("bench-1", f"q{number}", "sides", "3", 270, (large,))
             waiting.append(asyncio.ensure_future(ask.ask(question, "shop", 0.0)))
             await asyncio.sleep(0)
-        refused = await waiting[-1]
+        refused = await asyncio.wait_for(waiting[-1], timeout=10)
         assert isinstance(refused, v1.Refused)
         assert refused.code == "overloaded"
         assert not waiting[0].done()
