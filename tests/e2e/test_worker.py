@@ -10,14 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from edge_agent.cloud import handover
 from edge_agent.cloud.handover import Answer, Drained, Escalate, Failed, Missed, NoAnswer, Ready
 from edge_agent.sdk import Client, WrongShape
 from models import package
+from models.calibrate.decide import judge
+from models.golden import golden_inputs
 from models.manifest import Role
 from models.predict import Predictor
 from models.twins import build_twin
+from models.zoo.packages import build_zoo
 from tests.local_device import TASK, easy, hard
 from tests.played_supervisor import PlayedSupervisor, WorkerProcess, wait_until
 from tests.tiny_models import build_tiny
@@ -39,28 +43,31 @@ def client(supervisor: PlayedSupervisor) -> Iterator[Client]:
         yield client
 
 
-def test_a_worker_serves_a_real_model_as_it_runs_anywhere(tmp_path: Path) -> None:
-    folder = build_tiny(tmp_path)
-    here = Predictor.load(package.read(folder, Role.EDGE))
-    images = np.random.default_rng(3).integers(0, 256, (20, 2, 3), np.uint8)
+@pytest.mark.parametrize("task", ["shades", "digits"])
+def test_a_worker_serves_a_real_model_as_it_runs_anywhere(tmp_path: Path, task: str) -> None:
+    folder = build_tiny(tmp_path) if task == "shades" else build_zoo(task, "1", tmp_path)
+    whole = package.read(folder, Role.EDGE)
+    here, spec = Predictor.load(whole), whole.manifest.inputs[0]
+    golden = replace(whole.manifest.golden, count=20, seed=11)
 
     def no_cloud(said: Escalate) -> NoAnswer:
         return NoAnswer(said.id, "link_down")
 
-    with PlayedSupervisor(tmp_path, folder, "shades") as supervisor:
+    with PlayedSupervisor(tmp_path, folder, task) as supervisor:
         worker = supervisor.start(on_escalate=no_cloud)
         ready, _ = worker.expect(Ready)
-        assert (ready.task, ready.version, ready.digest) == ("shades", "1", "ab" * 6)
+        assert (ready.task, ready.version, ready.digest) == (task, "1", "ab" * 6)
         assert ready.pid == worker.process.pid
-        with Client("shades", run=tmp_path) as client:
-            for image in images:
-                answer, mine = client.infer(image, deadline_ms=5000), here.predict(image)
+        with Client(task, run=tmp_path) as client:
+            for sample in golden_inputs(spec, golden):
+                answer, mine = client.infer(sample, deadline_ms=5000), here.predict(sample)
                 assert answer.label == mine.label
                 assert answer.confidence == pytest.approx(mine.confidence)
-                assert answer.hard == (mine.confidence is None or mine.confidence < 0.7)
+                verdict = judge(mine.confidence, whole.manifest.decision.threshold)
+                assert answer.hard == verdict.hard
                 assert answer.final == (not answer.hard)
             with pytest.raises(WrongShape):
-                client.infer(images[:2])
+                client.infer(np.zeros((3, 3), spec.dtype))
         assert len(supervisor.records()) == 20
 
 
