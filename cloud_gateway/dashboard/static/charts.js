@@ -87,7 +87,7 @@ export class Charts {
       plot.replaceChildren();
       return new uPlot({
         width: plot.clientWidth, height: PLOT, legend: { show: false }, series: [{}, ...series],
-        padding: [8, 8, 0, 0],
+        padding: [8, 26, 0, 0],
         scales: { x: { time: true, range: () => [this.series.since, this.series.at] }, y },
         axes: [{ ...axis, grid: { show: false }, space: 90, size: 26, values: clock }, { ...axis, size: 52, space: 34, ...own }],
         cursor: { y: false, points: { show: false }, drag: { x: false }, sync: { key: "time" } },
