@@ -16,13 +16,15 @@ from sim import report, scenario, world
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="longstop-sim", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    run = verbs.add_parser("run", help="run a scenario and check its invariants")
+    says = "run a scenario and check its invariants"
+    run = verbs.add_parser("run", help=says, description=says)
     run.add_argument("scenario", help=f"one of {', '.join(scenario.shipped())}, or a TOML file")
     run.add_argument("--seed", type=int, default=1, help="everything random follows from it (1)")
     run.add_argument("--devices", type=int, help="instead of the scenario's own number")
     run.add_argument("--hours", type=float, help="instead of the scenario's own length")
     run.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    ls = verbs.add_parser("ls", help="list the scenarios that ship")
+    says = "list the scenarios that ship"
+    ls = verbs.add_parser("ls", help=says, description=says)
     ls.add_argument("--json", action="store_true", help="print a JSON list")
     return parser
 

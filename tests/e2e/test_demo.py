@@ -1,0 +1,133 @@
+"""The demo as its user runs it: it keeps promises, notices sabotage, leaves nothing behind."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sim.demo.judge import Figures
+
+pytestmark = pytest.mark.e2e
+
+SABOTAGES = {
+    "lose": "issued = delivered + lost + pending",
+    "twice": "recorded and counted exactly once",
+    "late": "answered within its deadline",
+}
+
+
+@dataclass
+class Run:
+    """A demo process and the folder that is its /tmp."""
+
+    process: subprocess.Popen[str]
+    home: Path
+
+    def finish(self, timeout_s: float = 240) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode, out, err
+
+
+Start = Callable[..., Run]
+
+
+@pytest.fixture
+def start_demo() -> Iterator[Start]:
+    runs: list[Run] = []
+
+    def start(*arguments: str) -> Run:
+        # Not pytest's own folder: a socket's path may not be long.
+        home = Path(tempfile.mkdtemp(prefix="d-"))
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "sim.demo", "--digits", "--seconds", "40", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(home)},
+            start_new_session=True,
+        )
+        runs.append(Run(process, home))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        if run.process.poll() is None:
+            run.process.send_signal(signal.SIGTERM)
+            run.process.wait(30)
+        shutil.rmtree(run.home)
+
+
+def left_behind(run: Run) -> list[str]:
+    """Command lines of processes that still know the demo's folder, and files in it."""
+    found = [str(path) for path in run.home.iterdir()]
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if str(run.home) in command:
+                found.append(command)
+    return found
+
+
+def test_the_demo_keeps_every_promise_and_ends_with_one_json_object(start_demo: Start) -> None:
+    run = start_demo("--json")
+    status, out, err = run.finish()
+    assert status == 0, out + err
+    assert "Every promise kept." in out
+    last = out.splitlines()[-1]
+    figures = msgspec.json.decode(last, type=Figures, strict=True)
+    assert msgspec.json.decode(last) == msgspec.to_builtins(figures)
+    assert set(msgspec.json.decode(last)) == {
+        "tasks", "cut", "records", "update", "dashboard_url", "broker", "data",
+    }  # fmt: skip
+    assert figures.data == "digits"
+    assert figures.records.issued >= figures.tasks[0].inputs
+    assert left_behind(run) == []
+
+
+def test_each_sabotage_breaks_its_promise_and_the_demo_says_so(start_demo: Start) -> None:
+    # Side by side and at a low rate: what matters is what they notice.
+    runs = {name: start_demo("--rate", "10", "--sabotage", name) for name in SABOTAGES}
+    for name, run in runs.items():
+        status, out, err = run.finish()
+        assert status == 1, f"{name}: {out}{err}"
+        broken = [line for line in out.splitlines() if line.startswith("BROKEN")]
+        assert any(SABOTAGES[name] in line for line in broken), f"{name}: {out}{err}"
+        assert left_behind(run) == []
+
+
+def test_ctrl_c_ends_every_process_and_leaves_no_file(start_demo: Start) -> None:
+    run = start_demo()
+    assert run.process.stderr is not None
+    for line in run.process.stderr:
+        if "streams:" in line:
+            break
+    time.sleep(1)
+    assert len(left_behind(run)) > 5  # gateway, broker, agents, workers: the search finds them
+    run.process.send_signal(signal.SIGINT)
+    status, _, err = run.finish(40)
+    assert status == 130, err
+    assert left_behind(run) == []
+
+
+def test_a_stranger_to_the_options_is_told_what_is_right() -> None:
+    said = subprocess.run(
+        [sys.executable, "-P", "-m", "sim.demo", "--seconds", "5"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 2
+    assert "at least 40" in said.stderr
