@@ -45,7 +45,7 @@ def client(supervisor: PlayedSupervisor) -> Iterator[Client]:
 
 @pytest.mark.parametrize("task", ["shades", "digits"])
 def test_a_worker_serves_a_real_model_as_it_runs_anywhere(tmp_path: Path, task: str) -> None:
-    folder = build_tiny(tmp_path) if task == "shades" else build_zoo(task, "1", tmp_path)
+    folder = build_tiny(tmp_path) if task == "shades" else build_zoo(task, "1", tmp_path / task)
     whole = package.read(folder, Role.EDGE)
     here, spec = Predictor.load(whole), whole.manifest.inputs[0]
     golden = replace(whole.manifest.golden, count=20, seed=11)
@@ -94,7 +94,7 @@ def test_without_an_answer_the_edge_answers_and_a_late_one_does_no_harm(
     supervisor: PlayedSupervisor, client: Client
 ) -> None:
     worker = supervisor.start_ready()
-    answer = client.infer(hard(), request_id="slow", deadline_ms=200)
+    answer = client.infer(hard(), request_id="slow", deadline_ms=1000)
     assert (answer.label, answer.final, answer.reason) == ("left", False, "deadline")
     worker.tell(Answer("slow", "middle", 0.99, "7"))
     worker.tell(NoAnswer("never-asked", "link_down"))
