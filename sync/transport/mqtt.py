@@ -285,7 +285,7 @@ class MqttPeer:
             except LinkDown as error:
                 self.trouble = error
                 # A link that was slow to answer before gets more time; a dead one costs no more.
-                timeout_s = _connect_timeout_s(loop.time() - down_since)
+                timeout_s = connect_timeout_s(loop.time() - down_since)
                 wait_s = UNAUTHORISED_WAIT_S if isinstance(error, LinkUnauthorised) else 0.0
             except Exception as error:  # the outermost loop: log, wait, begin again
                 log.exception("mqtt.fault broker=%s", self.name)
@@ -410,5 +410,6 @@ def _tune(_client: Any, _data: Any, one: Any) -> None:
     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 
 
-def _connect_timeout_s(down_s: float) -> float:
+def connect_timeout_s(down_s: float) -> float:
+    """How long one attempt may take: an attempt begun in a cut can never succeed."""
     return min(max(CONNECT_S, 0.08 * down_s), SLOWEST_CONNECT_S)

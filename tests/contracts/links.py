@@ -174,7 +174,9 @@ class HttpGateway:
         self._server: asyncio.Server | None = None
         self.answers_with: tuple[int, dict[str, str], bytes] | None = None
         self.connections = 0
+        self.paths: list[str] = []
         self.closes_after_each = False
+        self.hangs_up_on_next = False
 
     async def start(self, port: int = 0) -> int:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", port)
@@ -203,6 +205,9 @@ class HttpGateway:
                     for name, value in (line.split(":", 1) for line in lines)
                 }
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
+                if self.hangs_up_on_next:
+                    self.hangs_up_on_next = False
+                    return
                 assert headers["authorization"] == f"Bearer {TOKEN}"
                 status, extra, reply = await self._respond(first.split(" ")[1], headers, body)
                 extra["content-length"] = str(len(reply))
@@ -219,6 +224,7 @@ class HttpGateway:
     async def _respond(
         self, path: str, headers: dict[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
+        self.paths.append(path)
         if self.answers_with is not None:
             return self.answers_with
         if path == "/v1/up":

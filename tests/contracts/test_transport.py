@@ -94,16 +94,27 @@ def test_many_at_once_each_get_the_reply_to_their_own_question(run: Run) -> None
     run(story)
 
 
-def test_a_slow_one_holds_up_no_other(run: Run) -> None:
+def test_slow_ones_hold_up_no_other_and_a_live_one_least_of_all(run: Run) -> None:
     async def story(made: World) -> None:
         made.gateway.slow_losses_s = 1.5
-        slow = asyncio.create_task(made.transport.exchange(loss(), timeout_s=5.0))
+
+        async def quick(*messages: v1.Up) -> None:
+            began = time.monotonic()
+            for message in messages:
+                await made.transport.exchange(message, timeout_s=5.0)
+            assert time.monotonic() - began < 1.0
+
+        slow = [
+            asyncio.create_task(made.transport.exchange(loss(lo), timeout_s=5.0))
+            for lo in (1, 11, 21)
+        ]
         await asyncio.sleep(0.05)
-        began = time.monotonic()
-        for message in (batch(1), escalation("live"), beat()):
-            await made.transport.exchange(message, timeout_s=5.0)
-        assert time.monotonic() - began < 1.0
-        assert await slow == reply_to(loss())
+        await quick(escalation("live"))
+        await asyncio.gather(*slow)
+        one = asyncio.create_task(made.transport.exchange(loss(31), timeout_s=5.0))
+        await asyncio.sleep(0.05)
+        await quick(batch(1), escalation("backlog", timeout_ms=0), beat())
+        assert await one == reply_to(loss(31))
 
     run(story)
 
