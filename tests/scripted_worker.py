@@ -16,9 +16,9 @@ Scene = Callable[[socket.socket], None]
 class Scripted:
     """Plays one scene per connection, the last one for all that follow."""
 
-    def __init__(self, folder: Path, *script: Scene) -> None:
+    def __init__(self, folder: Path, *script: Scene, name: str = TASK) -> None:
         self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(str(folder / f"{TASK}.sock"))
+        self._listening.bind(str(folder / f"{name}.sock"))
         self._listening.listen(16)
         self._script = list(script)
         self.connections = 0

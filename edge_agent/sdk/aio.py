@@ -59,11 +59,12 @@ class AsyncClient:
     ) -> Answer:
         """Answer one input within the deadline; see `Client.infer`."""
         tensor = tensor_of(input, dtype=dtype, shape=shape)
-        task = await self._chosen_task()
-        call = Call(task, self._name, tensor, deadline_ms, request_id)
+        call = Call(self.task or "", self._name, tensor, deadline_ms, request_id)
         try:
-            async with asyncio.timeout(call.remaining_s()), self._room:
-                return call.finish(await self._persist(call))
+            async with asyncio.timeout(call.remaining_s()):
+                call.task = await self._chosen_task()
+                async with self._room:
+                    return call.finish(await self._persist(call))
         except TimeoutError:
             raise call.exceeded() from call.trouble
 

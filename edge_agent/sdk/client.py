@@ -91,7 +91,7 @@ class Client:
                 raise call.exceeded() from call.trouble
             except NotListening as error:
                 if not self._reached:
-                    raise self._explain(error) from error
+                    raise self._explain(error, call) from error
                 pause = call.went_wrong(error)
             except Broken as error:
                 pause = call.went_wrong(error)
@@ -185,19 +185,20 @@ class Client:
         for leaving in old:
             leaving.close()
 
-    def _explain(self, error: NotListening) -> LongstopError:
+    def _explain(self, error: NotListening, call: Call) -> LongstopError:
         """Why nobody listens for this task: no agent, or an agent without it."""
+        allowed_s = min(max(0.0, call.remaining_s()), agent.ASK_S)
         try:
-            tasks = self.tasks()
+            tasks = agent.read_tasks(self._ask_agent(agent.TASKS, allowed_s))
         except AgentUnavailable as unavailable:
             return unavailable
         return error.as_error() if self.task in tasks else agent.unknown_task(self.task, tasks)
 
     def _ask_revisions(self, taken: list[str], wait_s: float) -> list[Revision]:
         question = agent.ask_revisions(self._name, taken, wait_s)
-        return agent.read_revisions(self._ask_agent(question, wait_s))
+        return agent.read_revisions(self._ask_agent(question, wait_s + agent.ASK_S))
 
-    def _ask_agent(self, question: bytes, wait_s: float = 0.0) -> bytes:
+    def _ask_agent(self, question: bytes, allowed_s: float = agent.ASK_S) -> bytes:
         try:
             connection = Connection(self._agent_path)
         except NotListening as error:
@@ -205,7 +206,7 @@ class Client:
         except Broken as error:
             raise _silent(self._agent_path) from error
         try:
-            return connection.exchange((question,), now() + wait_s + agent.ASK_S).meta
+            return connection.exchange((question,), now() + allowed_s).meta
         except (Broken, TimeoutError, wire.FrameTooLarge) as error:
             raise _silent(self._agent_path) from error
         finally:

@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.sdk import Client, DeadlineExceeded, LongstopError, ProtocolMismatch
+from edge_agent.sdk import (
+    AgentUnavailable,
+    Client,
+    DeadlineExceeded,
+    LongstopError,
+    ProtocolMismatch,
+)
 from edge_agent.sdk.wire import head
 from tests.local_device import TASK, easy
 from tests.scripted_worker import Scripted, requests, say, silent, well_behaved
@@ -29,6 +35,15 @@ def test_the_deadline_is_kept_when_the_worker_never_answers(
             client.infer(easy(), deadline_ms=deadline_ms)
         took_ms = (time.monotonic() - begun) * 1000
     assert deadline_ms <= took_ms < deadline_ms + SLACK_MS
+
+
+def test_an_agent_that_says_nothing_costs_the_deadline_and_no_more(tmp_path: Path) -> None:
+    """It is asked why nobody listens for the task, within the time there is."""
+    with Scripted(tmp_path, silent, name="agent"), Client(TASK, run=tmp_path) as client:
+        begun = time.monotonic()
+        with pytest.raises(AgentUnavailable, match="gave no answer"):
+            client.infer(easy(), deadline_ms=60)
+        assert time.monotonic() - begun < (60 + SLACK_MS) / 1000
 
 
 def test_the_deadline_is_kept_when_nobody_accepts(tmp_path: Path) -> None:
