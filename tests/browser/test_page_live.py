@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from playwright.async_api import Browser, Page, Request, async_playwright, expect
 
+from sync.wire import v1
 from tests.browser.made_up_fleet import MadeUpFleet, made_up_fleet
 
 CHROMIUM = shutil.which("chromium")
@@ -187,8 +188,10 @@ def test_live_numbers_are_the_apis_and_move_with_them(tmp_path: Path) -> None:
         )
         # The device's page follows, too.
         page = await viewer.open("/devices/apple")
-        await fleet.beat("apple", "apparel", "3", waiting=7)
-        await expect(page.locator("[data-live=body]")).to_contain_text("3")
+        # A device may claim any time to be that of its refusal; its page lives on.
+        claimed = v1.Refusal("apparel", "4", "hash_mismatch", "altered", 1e300)
+        await fleet.beat("apple", "apparel", "3", waiting=7, refusals=[claimed])
+        await expect(page.locator("[data-live=body]")).to_contain_text("altered")
         delivered = (await viewer.api("/v1/fleet/devices/apple")).json()["ledger"]["delivered"]
         await expect(page.locator("table.ledger")).to_contain_text(f"{delivered:,}")
 

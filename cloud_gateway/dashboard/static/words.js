@@ -21,7 +21,11 @@ export function age(at) {
 
 export const count = (n) => (n == null ? UNKNOWN : n.toLocaleString("en-GB"));
 export const percent = (share) => (share == null ? UNKNOWN : `${(share * 100).toFixed(share > 0 && share < 0.0995 ? 1 : 0)} %`);
-export const utc = (at) => new Date(at * 1000).toISOString().replace("T", " ").replace(/\.\d+Z/, " UTC");
+/** The moment in words no time zone changes; a device may claim any number to be a time. */
+export function utc(at) {
+  const date = new Date(at * 1000);
+  return Number.isNaN(date.getTime()) ? UNKNOWN : date.toISOString().replace("T", " ").replace(/\.\d+Z/, " UTC");
+}
 export const total = (answers) => (answers ? answers.edge + answers.cloud + answers.provisional : null);
 export const escalated = (answers) => (total(answers) ? answers.hard / total(answers) : null);
 
@@ -54,6 +58,7 @@ export function localTimes(root = document) {
     const date = new Date(element.dataset.at * 1000);
     element.title = utc(element.dataset.at);
     const short = { hour: "2-digit", minute: "2-digit" };
-    say(element, element.dataset.as === "minute" ? date.toLocaleTimeString([], short) : date.toLocaleString());
+    if (element.title === UNKNOWN) say(element, UNKNOWN);
+    else say(element, element.dataset.as === "minute" ? date.toLocaleTimeString([], short) : date.toLocaleString());
   }
 }
