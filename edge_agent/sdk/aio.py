@@ -61,10 +61,16 @@ class AsyncClient:
         tensor = tensor_of(input, dtype=dtype, shape=shape)
         call = Call(self.task or "", self._name, tensor, deadline_ms, request_id)
         try:
-            async with asyncio.timeout(call.remaining_s()):
-                call.task = await self._chosen_task()
-                async with self._room:
-                    return call.finish(await self._persist(call))
+            if self.task is None or self._room.locked():
+                async with asyncio.timeout(call.remaining_s()):
+                    call.task = await self._chosen_task()
+                    await self._room.acquire()
+            else:
+                await self._room.acquire()  # at once
+            try:
+                return call.finish(await self._persist(call))
+            finally:
+                self._room.release()
         except TimeoutError:
             raise call.exceeded() from call.trouble
 
@@ -120,7 +126,7 @@ class AsyncClient:
         return self.task
 
     async def _persist(self, call: Call) -> messages.Reply | messages.Refused:
-        """Send until there is a reply; the caller's timeout ends it."""
+        """Send until there is a reply. Raises `TimeoutError` at the deadline."""
         while True:
             try:
                 return await self._attempt(call)
@@ -135,11 +141,13 @@ class AsyncClient:
     async def _attempt(self, call: Call) -> messages.Reply | messages.Refused:
         if self._closed:
             raise ClientClosed("this client is closed; make a new one")
+        if call.remaining_s() <= 0:
+            raise TimeoutError
         channel = self._idle.pop() if self._idle else None
         if channel is None:
             channel = await Channel.open(self._path, age=self._age)
         try:
-            frame = await channel.exchange((call.head(), call.data))
+            frame = await channel.exchange((call.head(), call.data), call.until)
             reply = messages.read_reply(frame.meta)
             if reply.id != call.id and (reply.ok or reply.id):
                 raise Broken("the reply belongs to another request")
@@ -177,9 +185,8 @@ class AsyncClient:
     async def _ask_agent(self, question: bytes, wait_s: float = 0.0) -> bytes:
         channel = None
         try:
-            async with asyncio.timeout(wait_s + agent.ASK_S):
-                channel = await Channel.open(self._agent_path)
-                return (await channel.exchange((question,))).meta
+            channel = await Channel.open(self._agent_path)
+            return (await channel.exchange((question,), now() + wait_s + agent.ASK_S)).meta
         except NotListening as error:
             raise error.as_error() from error
         except (Broken, TimeoutError, FrameTooLarge) as error:

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Sequence
 from typing import cast
 
+from edge_agent.sdk.call import now
 from edge_agent.sdk.connection import Broken, Bytes, NotListening
 from edge_agent.sdk.wire import Frame, FrameReader, FrameTooLarge
 
@@ -37,15 +38,22 @@ class Channel(asyncio.BufferedProtocol):
             raise Broken(f"connecting to {path}: {error}") from error
         return channel
 
-    async def exchange(self, parts: Sequence[Bytes]) -> Frame:
-        """Send these bytes and wait for one frame. Raises `Broken`, `FrameTooLarge`."""
+    async def exchange(self, parts: Sequence[Bytes], until: float) -> Frame:
+        """Send these bytes and wait for one frame.
+
+        Raises `Broken`, `FrameTooLarge`, `TimeoutError`. A reply that is here when a busy loop
+        comes to look is taken, though `until` may have passed: `asyncio.timeout` would drop it.
+        """
         if self._transport is None or self._transport.is_closing():
             raise Broken("the agent closed the connection")
-        self._waiting = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.create_future()
+        alarm = loop.call_later(max(0.0, until - now()), self._end, TimeoutError())
         self._transport.writelines([part for part in parts if len(part)])
         try:
             return await self._waiting
         finally:
+            alarm.cancel()
             self._waiting = None
 
     def close(self) -> None:
@@ -69,9 +77,9 @@ class Channel(asyncio.BufferedProtocol):
             self._waiting.set_result(frames[0])
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
         self._end(Broken(str(error) if error else "the agent closed the connection"))
 
     def _end(self, error: Exception) -> None:
-        self._transport = None
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(error)

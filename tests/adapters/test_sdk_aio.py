@@ -107,6 +107,20 @@ def test_finding_out_the_task_counts_towards_the_deadline(tmp_path: Path) -> Non
         asyncio.run(story())
 
 
+def test_an_answer_that_is_here_when_a_busy_program_comes_to_look_is_given(
+    device: LocalDevice,
+) -> None:
+    async def story() -> None:
+        async with AsyncClient(TASK, run=device.folder) as client:
+            await client.infer(easy())
+            asked = asyncio.create_task(client.infer(easy(2), deadline_ms=50))
+            await asyncio.sleep(0)
+            time.sleep(0.08)  # noqa: ASYNC251 - a program that computes
+            assert (await asked).label == "right"
+
+    asyncio.run(story())
+
+
 def test_a_full_backlog_is_waited_for_until_the_deadline(tmp_path: Path) -> None:
     async def story() -> None:
         async with AsyncClient(TASK, run=tmp_path) as client:
