@@ -47,25 +47,45 @@ def from_labels(
 ) -> Trained:
     """A net taught by labels; epoch k of all cycles sees the copy of seed `first_copy` + k."""
     one_thread(seed)
-    network = network_of()
-    seconds, epochs = 0.0, 0
+    trained = Trained(network_of(), seed, 0, 0.0)
     for number, cycle in enumerate(cycles):
-
-        def samples(epoch: int, first: int = first_copy + epochs) -> Samples:
-            return Samples(lesson.copy(first + epoch), lesson.labels)
-
-        seconds += fit(
-            network,
-            samples,
+        trained = further(
+            lesson,
+            trained,
             cycle,
-            prepare=lesson.prepare,
-            seed=seed + number,
-            name=f"{lesson.task} {role} seed {seed} cycle {number + 1}/{len(cycles)}",
-            held=lesson.held,
-            report_every=lesson.report_every,
+            order_seed=seed + number,
+            first_copy=first_copy + trained.epochs,
+            role=f"{role} seed {seed} cycle {number + 1}",
         )
-        epochs += cycle.epochs
-    return Trained(network, seed, epochs, seconds)
+    return trained
+
+
+def further(
+    lesson: Lesson,
+    trained: Trained,
+    cycle: Cycle,
+    *,
+    order_seed: int,
+    first_copy: int,
+    role: str,
+) -> Trained:
+    """The same net after one more cycle of learning from labels."""
+    seconds = fit(
+        trained.network,
+        lambda epoch: Samples(lesson.copy(first_copy + epoch), lesson.labels),
+        cycle,
+        prepare=lesson.prepare,
+        seed=order_seed,
+        name=f"{lesson.task} {role}",
+        held=lesson.held,
+        report_every=lesson.report_every,
+    )
+    return Trained(
+        trained.network,
+        trained.seed,
+        trained.epochs + cycle.epochs,
+        trained.cpu_seconds + seconds,
+    )
 
 
 def from_teacher(
