@@ -18,7 +18,7 @@ from sync.clock import SystemClock
 from sync.errors import LinkDown, OutboxBusy, OutboxFull, OutboxUnavailable
 from sync.outbox.delivery import Policy
 from sync.outbox.run import Outbox, OutboxSettings
-from sync.outbox.store import BATCH_RECORDS, Limits, Put, Store
+from sync.outbox.store import BATCH_RECORDS, Limits, Store
 from sync.runner import InlineRunner, ThreadRunner
 from sync.transport.memory import MemoryTransport
 from sync.wire import codec, v1
@@ -399,7 +399,7 @@ def test_with_a_real_thread_nothing_is_different(tmp_path: Path) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from sync.outbox.store import Limits, Store
+from sync.outbox.store import Limits, Put, Store
 from sync.wire import v1
 
 store = Store.open(Path(sys.argv[1]), new_incarnation=sys.argv[2], limits=Limits())
