@@ -11,16 +11,23 @@ import httpx
 import msgspec
 
 from cloud_gateway.errors import BadKeyPlace, GatewayRefused, GatewayUnreachable
-from cloud_gateway.fleet.routes import Invitation, Listing, NewDevice
-from cloud_gateway.packages.routes import DesiredVersion, ReleaseFacts, Releases
-from cloud_gateway.problems import Problem
-from cloud_gateway.serving import ADDRESS, Serving
+from cloud_gateway.shapes import (
+    ADDRESS,
+    PUBLISHER,
+    DesiredVersion,
+    Devices,
+    Invitation,
+    NewDevice,
+    Problem,
+    ReleaseFacts,
+    Releases,
+    Serving,
+)
 from models import release
 from models.package import digest
 from sync.trust import keys
 
 T = TypeVar("T")
-PUBLISHER = Path("trust") / "publisher.pub"
 _PIECE = 64 << 10
 Progress = Callable[[str, int, int], None]
 """Told what is sent, how much of it, and out of how much."""
@@ -46,8 +53,8 @@ class Admin:
         body = msgspec.json.encode(NewDevice(name))
         return self._ask("POST", "/v1/admin/devices", Invitation, body)
 
-    def devices(self) -> Listing:
-        return self._ask("GET", "/v1/admin/devices", Listing)
+    def devices(self) -> Devices:
+        return self._ask("GET", "/v1/admin/devices", Devices)
 
     def remove_device(self, name: str) -> None:
         self._send("DELETE", f"/v1/admin/devices/{name}")

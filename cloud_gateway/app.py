@@ -42,6 +42,7 @@ from cloud_gateway.packages import routes as package_routes
 from cloud_gateway.packages.blobs import Blobs
 from cloud_gateway.packages.registry import Change, Registry
 from cloud_gateway.settings import Settings
+from cloud_gateway.shapes import PUBLISHER
 from cloud_gateway.telemetry.ingest import Ingest
 from cloud_gateway.telemetry.rollup import quantile_us
 from cloud_gateway.uplink import up_endpoint
@@ -70,7 +71,7 @@ class Gateway:
         self.clock = clock
         self.http_address = f"http://{settings.host}:{settings.port}"
         """Where devices reach the HTTP side; `cli` corrects it once the socket is bound."""
-        self._publisher_key = data / "trust" / "publisher.pub"
+        self._publisher_key = data / PUBLISHER
         self._runners = [runners("database"), runners("archives")]
         if not in_memory:
             self._runners.append(runners("reads"))

@@ -25,8 +25,7 @@ from sync.errors import SyncError
 
 if TYPE_CHECKING:
     from cloud_gateway.admin import Admin
-    from cloud_gateway.fleet.routes import Invitation
-    from cloud_gateway.serving import Serving
+    from cloud_gateway.shapes import Invitation, Serving
 
 PREFIX = "LONGSTOP_GATEWAY_"
 
@@ -167,7 +166,7 @@ def _package_list(options: argparse.Namespace) -> None:
 
 
 def _package_desire(options: argparse.Namespace) -> None:
-    from cloud_gateway.packages.routes import DesiredVersion
+    from cloud_gateway.shapes import DesiredVersion
 
     devices = tuple(options.device or ())
     wanted = DesiredVersion(options.task, options.version, devices, all=not devices)

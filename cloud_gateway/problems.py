@@ -9,31 +9,18 @@ import math
 
 import msgspec
 from fastapi.exceptions import RequestValidationError
-from msgspec import Struct
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from cloud_gateway.errors import GatewayError
+from cloud_gateway.shapes import Problem
 from models.errors import InputError, ModelsError, PackageError
 from sync.errors import MessageTooLarge, SyncError, TrustError, WireError
 from sync.wire import v1
 
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 _log = logging.getLogger(__name__)
-
-
-class Problem(Struct, frozen=True, omit_defaults=True):
-    """A problem document (RFC 9457); `code` is what programs read."""
-
-    title: str
-    status: int
-    code: str
-    detail: str
-    permanent: bool
-    """Whether sending the same again is useless."""
-    retry_after_s: float = 0.0
-    type: str = "about:blank"
 
 
 def problem(error: Exception) -> Problem:

@@ -15,24 +15,14 @@ from pathlib import Path
 
 import msgspec
 import uvicorn
-from msgspec import Struct
 
 from cloud_gateway.app import Gateway, create_app
 from cloud_gateway.errors import PortTaken
 from cloud_gateway.settings import Settings
+from cloud_gateway.shapes import ADDRESS, Serving
 
-ADDRESS = "address"
+_BACKLOG = 2048
 _GRACE_S = 5
-
-
-class Serving(Struct, frozen=True):
-    """What is served where."""
-
-    gateway: str
-    page: str
-    mqtt: str | None
-    broker: str
-    data: str
 
 
 async def serve(settings: Settings, say: Callable[[Serving], None]) -> None:
@@ -47,6 +37,8 @@ async def serve(settings: Settings, say: Callable[[Serving], None]) -> None:
             if server.should_exit:
                 return
             serving = _serving(gateway)
+            # Whoever is told the address may come before uvicorn does: the kernel lets them wait.
+            listening.listen(_BACKLOG)
             with _announced(settings.data / ADDRESS, serving):
                 say(serving)
                 await server.serve(sockets=[listening])

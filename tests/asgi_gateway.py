@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 from msgspec import structs
 
-from cloud_gateway.admin import PUBLISHER
 from cloud_gateway.app import Gateway, create_app
 from cloud_gateway.settings import BrokerSettings, Settings
+from cloud_gateway.shapes import PUBLISHER
 from models import release
 from models.release import Packed
 from models.twins import build_twin

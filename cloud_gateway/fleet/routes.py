@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from cloud_gateway.bodies import parsed
 from cloud_gateway.fleet.store import Enrolled
+from cloud_gateway.shapes import Devices, Invitation, ListedDevice, NewDevice
 
 
 class Enrolling(Protocol):
@@ -27,35 +28,6 @@ class Addresses(Struct, frozen=True):
     gateway: str
     mqtt: str | None
     key: str | None
-
-
-class NewDevice(Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of POST /v1/admin/devices."""
-
-    name: str
-
-
-class Invitation(Struct, frozen=True):
-    """All a device needs to enrol. The token is in no other answer."""
-
-    device: str
-    token: str
-    gateway: str
-    mqtt: str | None
-    key: str | None
-
-
-class Listed(Struct, frozen=True):
-    """One line of GET /v1/admin/devices."""
-
-    device: str
-    added_at: float
-
-
-class Listing(Struct, frozen=True):
-    """Answer of GET /v1/admin/devices."""
-
-    devices: tuple[Listed, ...]
 
 
 def router(
@@ -77,8 +49,8 @@ def router(
 
     @routes.get("")
     async def listing() -> Response:
-        present = tuple(Listed(one.name, one.added_at) for one in devices.present())
-        return _json(Listing(present))
+        present = tuple(ListedDevice(one.name, one.added_at) for one in devices.present())
+        return _json(Devices(present))
 
     @routes.delete("/{name}")
     async def remove(name: str) -> Response:

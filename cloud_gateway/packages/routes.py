@@ -14,6 +14,7 @@ from cloud_gateway.errors import BadRange, BadRequest, BlobMissing, UnknownDevic
 from cloud_gateway.packages.blobs import Blobs
 from cloud_gateway.packages.registry import Registry
 from cloud_gateway.packages.store import Published
+from cloud_gateway.shapes import DesiredVersion, ReleaseFacts, Releases, Stored
 from models.release import MAX_DOCUMENT
 
 Guard = Callable[[Request], Awaitable[None]]
@@ -24,42 +25,6 @@ class Fleet(Protocol):
     """Who could be meant by a device's name."""
 
     def knows(self, name: str) -> bool: ...
-
-
-class DesiredVersion(Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of PUT /v1/admin/desired: some devices, or all of them, now and later."""
-
-    task: str
-    version: str
-    devices: tuple[str, ...] = ()
-    all: bool = False
-
-
-class Stored(Struct, frozen=True):
-    """Answer to an uploaded archive."""
-
-    sha256: str
-    size: int
-
-
-class ReleaseFacts(Struct, frozen=True):
-    """One release, as the operator sees it."""
-
-    task: str
-    version: str
-    number: int
-    name: str
-    edge_sha256: str
-    cloud_sha256: str
-    published_at: float
-    served: bool
-    """Whether the cloud answers with this one."""
-
-
-class Releases(Struct, frozen=True):
-    """Answer of GET /v1/admin/releases, oldest first."""
-
-    releases: tuple[ReleaseFacts, ...]
 
 
 def device_router(registry: Registry, blobs: Blobs, device: Guard) -> APIRouter:

@@ -10,6 +10,7 @@ from msgspec import structs
 from cloud_gateway import admin
 from cloud_gateway.errors import BadKeyPlace, BadRange
 from cloud_gateway.packages.routes import byte_range
+from cloud_gateway.shapes import PUBLISHER
 from models import package, release
 from models.errors import HashMismatch
 from models.manifest import Role
@@ -179,7 +180,7 @@ def test_without_a_publishers_key_nothing_is_published(tmp_path: Path) -> None:
         async with asgi_gateway(tmp_path / "data") as made:
             packed = release.prepare(build_twin(TASK, "1", tmp_path / "one"))
             await made.upload(packed)
-            (tmp_path / "data" / admin.PUBLISHER).unlink()
+            (tmp_path / "data" / PUBLISHER).unlink()
             answer = await made.http.post(
                 "/v1/admin/releases",
                 content=release.sign(packed.release, made.key),
@@ -250,7 +251,7 @@ def test_the_signing_key_is_made_once_outside_the_gateways_folder(tmp_path: Path
     data, private = tmp_path / "data", tmp_path / "keys" / "publisher.key"
     public = admin.make_key(data, private)
     assert private.stat().st_mode & 0o777 == 0o600
-    assert (data / admin.PUBLISHER).read_text().strip() == public
+    assert (data / PUBLISHER).read_text().strip() == public
     # The same key may be trusted by a second gateway; making it again changes nothing.
     assert admin.make_key(data, private) == public
     assert admin.make_key(tmp_path / "second", private) == public
