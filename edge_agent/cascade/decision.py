@@ -19,11 +19,11 @@ from msgspec.structs import replace
 
 from models.calibrate.decide import judge
 
-LEAST_RESERVE_S = 0.020
+LEAST_RESERVE_S = 0.015
 MOST_RESERVE_S = 0.080
 RESERVED_SHARE = 0.2
-"""On two busy cores a worker was seen to wake 38 ms late; a cloud that answers at all answers sooner
-than the four fifths that are left."""
+"""On two busy cores a worker was seen to wake 38 ms late; a cloud that answers in time at all does
+so within the four fifths that are left."""
 
 
 class Phase(Enum):

@@ -131,7 +131,7 @@ def test_a_hard_input_is_answered_the_moment_the_cloud_is(tell: Tell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deadline_ms", "answered_ms"), [(300, 270), (1000, 960), (100, 85), (20, 5)]
+    ("deadline_ms", "answered_ms"), [(300, 240), (1000, 920), (100, 80), (20, 5)]
 )
 def test_a_silent_cloud_is_waited_for_until_the_reserve_begins(
     tell: Tell, deadline_ms: int, answered_ms: int
