@@ -25,6 +25,8 @@ _raw_records = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _record: msgspec.msgpack.Decoder[v1.Record] = msgspec.msgpack.Decoder(v1.Record)
 _tag = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _text = msgspec.msgpack.Decoder(str)
+# msgspec stops at deep nesting with the interpreter's own error.
+_UNREADABLE = (msgspec.DecodeError, RecursionError)
 _UP_TAGS = frozenset({"beat", "batch", "losses", "escalation"})
 _DOWN_TAGS = frozenset({"beat_reply", "batch_ack", "loss_ack", "escalated", "refused", "notice"})
 _RECORD_TAGS = frozenset({"answered", "revised"})
@@ -40,7 +42,7 @@ def decode_up(data: bytes) -> v1.Up:
     body = _body(data)
     try:
         return _up.decode(body)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise _reading_error(body, _UP_TAGS, error) from error
 
 
@@ -49,7 +51,7 @@ def decode_down(data: bytes) -> v1.Down:
     body = _body(data)
     try:
         return _down.decode(body)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise _reading_error(body, _DOWN_TAGS, error) from error
 
 
@@ -62,7 +64,7 @@ def decode_record(data: bytes | msgspec.Raw) -> v1.Record:
     """One record. Raises `MalformedMessage`, `UnknownTag`."""
     try:
         return _record.decode(data)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise _reading_error(bytes(data), _RECORD_TAGS, error) from error
 
 
@@ -92,12 +94,13 @@ def unpack_records(body: bytes) -> list[v1.Record]:
         raise MalformedMessage(
             f"batch body is not a whole zstd frame within bounds: {error}"
         ) from error
+    # Before decoding: four million one-byte "records" would cost a hundred times their size.
+    if _array_length(plain) > MAX_RECORDS:
+        raise MessageTooLarge(f"batch holds more records than the limit of {MAX_RECORDS}")
     try:
         raw = _raw_records.decode(plain)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise MalformedMessage(f"batch body is not a list of records: {error}") from error
-    if len(raw) > MAX_RECORDS:
-        raise MessageTooLarge(f"batch holds {len(raw)} records, over the limit of {MAX_RECORDS}")
     return [decode_record(item) for item in raw]
 
 
@@ -112,12 +115,23 @@ def _body(data: bytes) -> memoryview:
     return memoryview(data)[1:]
 
 
+def _array_length(data: bytes) -> int:
+    """What the head of a msgpack array claims; 0 for anything else, which decoding will name."""
+    match data[:1]:
+        case b"\xdc":
+            return int.from_bytes(data[1:3], "big")
+        case b"\xdd":
+            return int.from_bytes(data[1:5], "big")
+        case _:
+            return 0
+
+
 def _reading_error(
-    body: bytes | memoryview, known: frozenset[str], error: msgspec.DecodeError
+    body: bytes | memoryview, known: frozenset[str], error: Exception
 ) -> MalformedMessage | UnknownTag:
     try:
         tag = _text.decode(_tag.decode(body)[0])
-    except (msgspec.DecodeError, IndexError):
+    except (*_UNREADABLE, IndexError):
         return MalformedMessage(f"not a message of this protocol: {error}")
     if tag not in known:
         return UnknownTag(f"tag {tag!r} is unknown to this version; update this side to read it")
