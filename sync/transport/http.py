@@ -17,7 +17,7 @@ from sync.transport.status import refusal
 from sync.wire import codec, live, oip, v1
 
 CONTENT_TYPE = "application/vnd.longstop"
-_LIVE_THREADS = 3
+_LIVE_THREADS = 8
 _STEADY_THREADS = 3
 
 
