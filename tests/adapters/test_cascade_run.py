@@ -123,7 +123,7 @@ def test_a_hard_input_is_answered_the_moment_the_cloud_is(tell: Tell) -> None:
         assert (reply.label, reply.source, reply.version) == ("middle", "cloud", "7")
         assert reply.timings.wait_us == pytest.approx(120_000, abs=1)
         ((at, question, client),) = world.asked
-        assert (at, question.timeout_ms, client) == (0.0, 270, "shop")
+        assert (at, question.timeout_ms, client) == (0.0, 240, "shop")
         (record,) = world.records
         assert (record.version, record.digest) == ("3", "ab" * 6), "the worker's own"
 
