@@ -21,7 +21,9 @@ _SURE, _UNSURE = 0.95, 0.55
 class Inputs:
     """A pool of inputs and what is known of them, index by index."""
 
-    samples: tuple[Sample, ...]
+    samples: tuple[bytes, ...]
+    dtype: str
+    shape: tuple[int, ...]
     known: Known
 
 
@@ -30,14 +32,21 @@ def inputs(chance: random.Random, *, size: int = 500, hard: float = 0.08) -> Inp
     count = round(size * hard)
     flags = [index < count for index in range(size)]
     chance.shuffle(flags)
-    samples, cloud = [], []
+    samples: list[Sample] = []
+    cloud: list[str] = []
     for is_hard in flags:
         right = chance.randrange(len(LABELS))
         mislabelled = is_hard and chance.random() < 0.5
         edge = (right + 1) % len(LABELS) if mislabelled else right
         samples.append(twin_sample(edge, right, confidence=_UNSURE if is_hard else _SURE))
         cloud.append(LABELS[right])
-    return Inputs(tuple(samples), Known(flags, cloud))
+    (first, *_) = samples
+    return Inputs(
+        tuple(sample.tobytes() for sample in samples),
+        str(first.dtype),
+        first.shape,
+        Known(flags, cloud),
+    )
 
 
 def arrivals(chance: random.Random, every_s: float, until: float) -> Iterator[float]:

@@ -184,14 +184,13 @@ class World:
         until = at + traffic.deadline_ms / 1000
         asked = Asked(request_id, device.name, sample, at, until)
         self.asked[request_id] = asked
-        tensor = self.inputs.samples[sample]
         reply = await device.cascade.answer(
             InferRequest(
                 id=request_id,
                 client="app",
-                dtype=str(tensor.dtype),
-                shape=tensor.shape,
-                data=tensor.tobytes(),
+                dtype=self.inputs.dtype,
+                shape=self.inputs.shape,
+                data=self.inputs.samples[sample],
                 deadline_ms=traffic.deadline_ms,
                 received=at,
                 until=until,
