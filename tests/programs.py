@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from cloud_gateway.admin import make_key, open_admin
 from cloud_gateway.cli import enrol_line
-from cloud_gateway.packages.routes import DesiredVersion
+from cloud_gateway.shapes import DesiredVersion
 from edge_agent.commands import status
 from edge_agent.sdk import AgentUnavailable, Client
 from models.twins import build_twin
@@ -168,6 +168,7 @@ class Agent(Program):
         try:
             told: dict[str, Any] = json.loads(status.as_json(status.ask(self.run)))
         except AgentUnavailable:
+            assert self.process.poll() is None, f"the agent ended: {self.said()[-2000:]}"
             return {"tasks": []}
         return told
 

@@ -117,6 +117,7 @@ class CloudLink:
         self._delivery = asyncio.create_task(
             self._outbox.deliver(self._transport, self._stop, device=self._device)
         )
+        self._delivery.add_done_callback(self._delivered)
         self._pace(circuit.Woke())
 
     async def close(self) -> None:
@@ -299,6 +300,11 @@ class CloudLink:
         self._wake = asyncio.get_running_loop().call_later(
             pause, lambda: self._pace(circuit.Woke())
         )
+
+    def _delivered(self, delivery: asyncio.Task[None]) -> None:
+        if not self._stop.is_set():
+            error = None if delivery.cancelled() else delivery.exception()
+            log.critical("link.delivery_ended cancelled=%s", delivery.cancelled(), exc_info=error)
 
     def _talk(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)
