@@ -46,8 +46,9 @@ class Tuning(Struct, frozen=True, forbid_unknown_fields=True):
 
     beat_s: Positive
     linger_ms: Annotated[int, Meta(ge=0)]
+    retry_base_s: Positive
     retry_cap_s: Positive
-    """Longest wait before a device tries a dead link again."""
+    """Bounds of the wait before a device tries a dead link again."""
 
 
 class Scenario(Struct, frozen=True, forbid_unknown_fields=True):

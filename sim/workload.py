@@ -27,7 +27,7 @@ class Inputs:
     known: Known
 
 
-def inputs(chance: random.Random, *, size: int = 500, hard: float = 0.08) -> Inputs:
+def inputs(chance: random.Random, *, size: int = 500, hard: float = 0.05) -> Inputs:
     """A pool of which exactly this share is hard, half of those mislabelled by the edge."""
     count = round(size * hard)
     flags = [index < count for index in range(size)]

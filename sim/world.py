@@ -140,7 +140,7 @@ class World:
     async def _join(self, name: str, token: str, predictor: Predictor) -> None:
         chance = random.Random(f"{self.seed} {name}")
         tuning = self.scenario.agent
-        patient = Backoff(base_s=1.0, cap_s=tuning.retry_cap_s)
+        patient = Backoff(tuning.retry_base_s, tuning.retry_cap_s)
         outbox = await Outbox.open(
             self.folder / name,
             clock=self.clock,
