@@ -46,6 +46,7 @@ from cloud_gateway.shapes import PUBLISHER
 from cloud_gateway.telemetry.ingest import Ingest
 from cloud_gateway.telemetry.rollup import quantile_us
 from cloud_gateway.uplink import up_endpoint
+from models import package
 from models.errors import ModelsError
 from sync.clock import Clock, SystemClock
 from sync.errors import SyncError
@@ -131,6 +132,8 @@ class Gateway:
             for runner in self._runners:
                 stack.callback(runner.close)
             stack.push_async_callback(self.database.close)
+            self.blobs.sweep()
+            package.sweep(self.settings.data / "cloud")
             await self.database.migrate()
             await self.devices.load()
             await self.registry.load()
@@ -162,7 +165,7 @@ class Gateway:
             Check("broker", *self.broker.state()),
         ]
         for task, problem in sorted(self.models.problems().items()):
-            found.append(Check(f"model {task}", ok=False, why=problem))
+            found.append(Check(f"model {task}", ok=False, why=problem, needed=False))
         return found
 
     def device(self, request: Request) -> str:

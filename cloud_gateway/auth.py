@@ -6,6 +6,7 @@
 3. The admin token lies in a file only the owner of the data folder can read.
 """
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -83,19 +84,26 @@ class Door:
 
 def admin_token(path: Path) -> str:
     """The token in `path`, made there on the first call, readable by its owner alone."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text(encoding="ascii").strip()
+    with contextlib.suppress(FileNotFoundError):
+        if known := path.read_text(encoding="ascii").strip():
+            return known
+    token = new_token()
+    # Under its name only when it is whole: an empty file would be an empty token.
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="ascii") as file:
-        token = new_token()
         file.write(token + "\n")
         file.flush()
         os.fsync(file.fileno())
+    part.rename(path)
     return token
 
 
 def _token(authorization: str | None) -> str:
     if authorization is None or authorization[: len(_BEARER)].lower() != _BEARER:
         raise Unauthorised("no token came with the request; send Authorization: Bearer TOKEN")
-    return authorization[len(_BEARER) :].strip()
+    token = authorization[len(_BEARER) :].strip()
+    if not token:
+        raise Unauthorised("the Authorization header holds no token; send Bearer TOKEN")
+    return token

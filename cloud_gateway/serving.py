@@ -23,6 +23,7 @@ from cloud_gateway.shapes import ADDRESS, Serving
 
 _BACKLOG = 2048
 _GRACE_S = 5
+_KEEP_ALIVE_S = 75
 
 
 async def serve(settings: Settings, say: Callable[[Serving], None]) -> None:
@@ -57,6 +58,8 @@ class _Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_GRACE_S,
+            # Longer than devices pause between heartbeats, so that one connection does.
+            timeout_keep_alive=_KEEP_ALIVE_S,
         )
         super().__init__(config)
         self._gateway = gateway

@@ -15,7 +15,7 @@ from cloud_gateway.broker import child, mosquitto
 from cloud_gateway.broker.child import Child
 from cloud_gateway.broker.link import Counters, Fleet, Hears, Link, Peer
 from cloud_gateway.broker.passwords import GATEWAY, hash_password, password_file
-from cloud_gateway.errors import BrokerFailed, PortTaken
+from cloud_gateway.errors import BrokerFailed, PortTaken, StorageUnavailable
 from cloud_gateway.settings import BrokerSettings
 from sync.backoff import Backoff
 from sync.wire.codec import MAX_MESSAGE
@@ -92,7 +92,13 @@ class Broker:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         users = {**hashes, GATEWAY: self._own_hash}
-        _write(self._folder / mosquitto.PASSWORDS, password_file(users))
+        try:
+            _write(self._folder / mosquitto.PASSWORDS, password_file(users))
+        except OSError as error:
+            raise StorageUnavailable(
+                f"the broker's password file cannot be written ({error.strerror}), so over MQTT "
+                "devices stay as they were; make room and change the device again"
+            ) from error
         if self._child is not None:
             self._child.read_again()
 

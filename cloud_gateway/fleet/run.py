@@ -45,6 +45,7 @@ class Devices:
         self._broker_password = broker_password
         self._access_changed = access_changed
         self._known: dict[str, Enrolled] = {}
+        self._changing = asyncio.Lock()
 
     async def load(self) -> None:
         """Read who was added, and open the door to them."""
@@ -73,6 +74,15 @@ class Devices:
                 f"{name[:80]!r} cannot name a device; use up to 63 letters, digits, dots, dashes "
                 "and underscores, beginning with a letter or digit"
             )
+        async with self._changing:
+            return await self._add(name)
+
+    async def remove(self, name: str) -> None:
+        """Shut a device out at once; what it sent stays. Raises `UnknownDevice`."""
+        async with self._changing:
+            await self._remove(name)
+
+    async def _add(self, name: str) -> str:
         known = self._known.get(name)
         if known is not None and known.removed_at is None:
             raise DeviceExists(
@@ -93,8 +103,7 @@ class Devices:
         await self._access_changed(self.passwords())
         return token
 
-    async def remove(self, name: str) -> None:
-        """Shut a device out at once; what it sent stays. Raises `UnknownDevice`."""
+    async def _remove(self, name: str) -> None:
         known = self._known.get(name)
         if known is None or known.removed_at is not None:
             raise UnknownDevice(
@@ -149,6 +158,8 @@ async def flush_forever(flushes: Sequence[Callable[[], Awaitable[None]]], every_
                 await flush()
             except StorageUnavailable as error:
                 _log.warning("fleet.unsaved reason=%s", error)
+            except Exception:  # noqa: BLE001 - the next flush must come whatever befell this one
+                _log.exception("fleet.flush_failed")
 
 
 def _storable(beat: v1.Beat, heard_at: float) -> v1.Beat:

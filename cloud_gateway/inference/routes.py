@@ -65,7 +65,9 @@ def infer_endpoint(
         name = device(request)
         body = await whole(request, min(max_body_bytes, oip.MAX_BODY))
         question = oip.decode_request(body, _header_length(request))
-        request_id = request.headers.get(live.REQUEST_ID) or question.id
+        # Only the header makes a request the same as another: `id` is the caller's own mark, and
+        # many callers never change it.
+        request_id = request.headers.get(live.REQUEST_ID, "")
         task = request.path_params["task"]
         answers = await asked.answer(name, task, request_id, question.inputs)
         outputs = _outputs(answers)
@@ -86,7 +88,7 @@ def infer_endpoint(
             oip.OipResponse(
                 model_name=task,
                 model_version=answers.version,
-                id=request_id,
+                id=question.id or request_id,
                 parameters=parameters,
                 outputs=outputs,
             ),

@@ -10,11 +10,12 @@ from cloud_gateway.observe.metrics import CONTENT_TYPE, Metrics
 
 
 class Check(Struct, frozen=True):
-    """One thing that must work for the gateway to be of use."""
+    """One thing that should work; without what is `needed` the gateway is of no use to anybody."""
 
     name: str
     ok: bool
     why: str = ""
+    needed: bool = True
 
 
 class Health(Struct, frozen=True):
@@ -36,7 +37,7 @@ def router(metrics: Metrics, checks: Callable[[], Sequence[Check]]) -> APIRouter
     @routes.get("/health/ready")
     async def ready() -> Response:
         found = tuple(checks())
-        is_ready = all(check.ok for check in found)
+        is_ready = all(check.ok for check in found if check.needed)
         return Response(
             msgspec.json.encode(Health(is_ready, found)),
             200 if is_ready else 503,

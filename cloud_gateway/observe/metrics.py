@@ -3,9 +3,7 @@
 No label carries a device's name or anything else a device may choose freely.
 """
 
-from collections.abc import Callable
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -45,10 +43,6 @@ class Metrics:
     def page(self) -> bytes:
         """All of it, as Prometheus reads it."""
         return generate_latest(self._registry)
-
-    def watch(self, name: str, says: str, read: Callable[[], float]) -> None:
-        """A number that is asked for when somebody looks."""
-        Gauge(name, says, registry=self._registry).set_function(read)
 
     def batch_heard(self, outcome: str, records: int) -> None:
         self._batches.labels(outcome).inc()

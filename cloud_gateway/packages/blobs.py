@@ -17,6 +17,7 @@ from cloud_gateway.errors import BadRequest, BlobMismatch, StorageUnavailable
 from sync.runner import Runner
 
 _PIECE = 256 << 10
+_PART = ".part-"
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -27,6 +28,11 @@ class Blobs:
         self._folder = folder
         self._runner = runner
         folder.mkdir(parents=True, exist_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what a crash left of uploads. Call it before any begins."""
+        for left in self._folder.glob(f"{_PART}*"):
+            left.unlink(missing_ok=True)
 
     def path(self, sha256: str) -> Path:
         """Where this archive lies, or would. Raises `BadRequest`."""
@@ -48,7 +54,7 @@ class Blobs:
         size = 0
         try:
             path.parent.mkdir(exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".part-", dir=self._folder)
+            handle, name = tempfile.mkstemp(prefix=_PART, dir=self._folder)
             part = Path(name)
             try:
                 with os.fdopen(handle, "wb") as file:

@@ -219,3 +219,37 @@ def test_the_rules_of_topics_keep_devices_apart() -> None:
     assert may("_gateway", "subscribe", "v1/+/up/+/+")
     assert may("_gateway", "publish", "v1/default/dn/d1/all")
     assert not may("_gateway", "publish", "v1/default/up/d1/rec")
+
+
+def test_an_empty_token_is_nobodys_even_beside_an_empty_token_file(tmp_path: Path) -> None:
+    (tmp_path / "admin.token").touch()
+
+    async def check() -> None:
+        async with asgi_gateway(tmp_path) as made:
+            for header in ("Bearer ", "Bearer", ""):
+                answer = await made.http.get("/v1/admin/devices", headers={"Authorization": header})
+                assert code_of(answer) == (401, "unauthorised")
+            assert len(made.admin["Authorization"]) > 40
+            answer = await made.http.get("/v1/admin/devices", headers=made.admin)
+            assert answer.status_code == 200
+
+    asyncio.run(check())
+
+
+def test_of_two_who_add_the_same_device_at_once_one_gets_it(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with asgi_gateway(tmp_path) as made:
+            body = {"name": "d1"}
+            answers = await asyncio.gather(
+                *(
+                    made.http.post("/v1/admin/devices", json=body, headers=made.admin)
+                    for _ in range(3)
+                )
+            )
+            assert sorted(one.status_code for one in answers) == [201, 409, 409]
+            (added,) = [one for one in answers if one.status_code == 201]
+            headers = {"Authorization": f"Bearer {added.json()['token']}"}
+            answer = await made.http.post("/v1/up", content=b"x", headers=headers)
+            assert answer.status_code == 200
+
+    asyncio.run(check())
