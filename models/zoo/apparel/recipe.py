@@ -6,8 +6,10 @@ Run it with `python -m models.zoo.apparel.recipe`, or `./just train apparel`.
    brought half a point in trials.
 2. Its answers, after two cycles, on six augmented copies of the training pictures are the edge
    nets' lesson.
-3. Edge nets of three seeds learn, while the cloud net takes its last cycle: two processes at a
+3. Edge nets of three seeds learn, while the cloud net takes its last cycles: two processes at a
    time, one thread each.
+4. The cloud net ships with its mirror image: the mean of the two answers was better on held-out
+   data, by one to two tenths of a point.
 
 It takes an hour on two cores. Every finished stage is kept in the work folder, and a second run
 goes on from there.
@@ -19,6 +21,7 @@ import argparse
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,7 +35,7 @@ from models.zoo.data import load
 from models.zoo.distil import Bank, build_bank
 from models.zoo.fitting import Cycle, one_thread, predict
 from models.zoo.lessons import Lesson, Trained, from_labels, from_teacher, further
-from models.zoo.networks import Residual, ScaledLinear, convolution_block
+from models.zoo.networks import MirrorMean, Residual, ScaledLinear, convolution_block
 from models.zoo.ship import Terms, ship
 
 MEAN, SPREAD = 0.2860, 0.3530
@@ -46,7 +49,10 @@ EPS = 0.005
 
 CLOUD_SEED = 0
 CLOUD_CYCLES = (Cycle(epochs=8, peak=0.2, rise=0.2), Cycle(epochs=6, peak=0.12, rise=0.05))
-LAST_CLOUD_CYCLE = Cycle(epochs=4, peak=0.08, rise=0.05)
+LAST_CLOUD_CYCLES = (
+    Cycle(epochs=4, peak=0.08, rise=0.05),
+    Cycle(epochs=5, peak=0.1, rise=0.05),
+)
 CLOUD_FIRST_COPY = 50_000
 EDGE_SEEDS = (0, 1, 2)
 EDGE_CYCLE = Cycle(epochs=36, peak=0.2, rise=0.2, weight_decay=2e-4)
@@ -113,7 +119,7 @@ def lesson_of(copy: Callable[..., Tensor], *, report_every: int) -> Lesson:
 
 
 def train_teacher(work: Path) -> Trained:
-    """The cloud net before its last cycle, trained once and kept."""
+    """The cloud net before its last cycles, trained once and kept."""
     kept = work / "teacher.pt"
     if not kept.exists():
         _keep(
@@ -134,17 +140,18 @@ def train_cloud(work: Path) -> Trained:
     """The cloud net that ships, trained once and kept."""
     kept = work / "cloud.pt"
     if not kept.exists():
-        teacher = train_teacher(work)
-        order_seed = CLOUD_SEED + len(CLOUD_CYCLES)
-        one_thread(order_seed)
-        cloud = further(
-            lesson_of(cloud_copy, report_every=1),
-            teacher,
-            LAST_CLOUD_CYCLE,
-            order_seed=order_seed,
-            first_copy=CLOUD_FIRST_COPY + teacher.epochs,
-            role=f"cloud seed {CLOUD_SEED} last cycle",
-        )
+        cloud = train_teacher(work)
+        lesson = lesson_of(cloud_copy, report_every=1)
+        for number, cycle in enumerate(LAST_CLOUD_CYCLES, len(CLOUD_CYCLES)):
+            one_thread(CLOUD_SEED + number)
+            cloud = further(
+                lesson,
+                cloud,
+                cycle,
+                order_seed=CLOUD_SEED + number,
+                first_copy=CLOUD_FIRST_COPY + cloud.epochs,
+                role=f"cloud seed {CLOUD_SEED} cycle {number + 1}",
+            )
         _keep(kept, cloud)
     return _kept(kept, cloud_network)
 
@@ -217,11 +224,12 @@ def main() -> None:
         ]
         for stage in last:
             stage.result()
+    cloud = train_cloud(work)
     terms = Terms(preparation=PREPARATION, prepare=prepare, eps=EPS, split="cut at random, seed 0")
     ship(
         dataset,
         terms,
-        cloud=train_cloud(work),
+        cloud=replace(cloud, network=MirrorMean(cloud.network)),
         edges=[_kept(work / f"edge-{seed}.pt", edge_network) for seed in EDGE_SEEDS],
         teacher_cpu_seconds=teacher_seconds,
         out=arguments.out,
