@@ -1,0 +1,217 @@
+"""What a device costs: around one run of its model, at rest, when it starts and when it is hurt.
+
+    ./just bench agent [--full] [--json] [--seed N]
+
+docs/reference/benchmarks.md explains every key. Exit codes: 0 measured, 1 a key is null, or floor
+and control do not lie on their sides of a figure, so that the method is not to be believed.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import assert_never
+
+import msgspec
+from msgspec import Struct
+
+from edge_agent.sdk.errors import LongstopError
+from models.tensors import Sample
+from tests.bench.device import device, rest, start_and_kill
+from tests.bench.inputs import (
+    IMAGE,
+    WINDOW,
+    build_shipped,
+    build_tiny,
+    golden_sample,
+    sample,
+    shipped_task,
+)
+from tests.bench.local_socket import measure
+from tests.bench.measure import median
+from tests.bench.rows import InputRow, KillRow, ProcessRow, Row, StartRow
+from tests.bench.setting import (
+    NotMeasured,
+    Options,
+    Setting,
+    end_properly,
+    look_around,
+    note,
+    read_arguments,
+    tell,
+)
+
+SAYS = "What a device costs: around its model, at rest, when it starts and when it is hurt."
+
+
+class AgentFigures(Setting, frozen=True, kw_only=True):
+    """The JSON object of `./just bench agent`."""
+
+    raw_run_us: float | None
+    in_process_overhead_us: float | None
+    sdk_overhead_us_4k: float | None
+    sdk_overhead_us_150k: float | None
+    pss_mb_supervisor: float | None
+    pss_mb_worker: float | None
+    idle_cpu_percent: float | None
+    start_to_first_answer_ms: float | None
+    recover_ms: float | None
+    floor_sdk_overhead_us_4k: float | None
+    floor_sdk_overhead_us_150k: float | None
+    floor_start_ms: float | None
+    control_sdk_overhead_us_4k: float | None
+    control_sdk_overhead_us_150k: float | None
+    rows: tuple[Row, ...]
+    why: dict[str, str]
+
+
+class Plan(Struct, frozen=True):
+    """How much of everything."""
+
+    rounds: int
+    idle_s: float
+    starts: int
+
+
+QUICK = Plan(rounds=15, idle_s=15, starts=3)
+FULL = Plan(rounds=60, idle_s=60, starts=9)
+_SUFFIXES = {WINDOW.task: "4k", IMAGE.task: "150k"}
+_REST = "pss_mb_supervisor pss_mb_worker idle_cpu_percent"
+_STARTS = "start_to_first_answer_ms recover_ms floor_start_ms"
+
+
+class Findings:
+    """Rows taken so far, and the keys that stay null with the reason."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.why: dict[str, str] = {}
+
+    def take(self, keys: str, measured: Callable[[], Iterable[Row]]) -> None:
+        """Measure what these keys are made of."""
+        note(f"measuring {keys}")
+        try:
+            self.rows.extend(measured())
+        except (NotMeasured, LongstopError, OSError) as error:
+            self.lack(keys, error)
+
+    def lack(self, keys: str, error: Exception) -> None:
+        """These keys stay null."""
+        words = str(error) if isinstance(error, NotMeasured) else f"{type(error).__name__}: {error}"
+        self.why.update(dict.fromkeys(keys.split(), words))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = read_arguments("agent", SAYS, arguments)
+    end_properly()
+    setting = look_around("agent", options)
+    with tempfile.TemporaryDirectory(prefix="bench-") as home:
+        found = take_all(options, Path(home), QUICK if options.quick else FULL)
+    figures = summed_up(setting, found)
+    tell(figures, json=options.json)
+    doubts = doubtful(figures)
+    for doubt in doubts:
+        note(doubt)
+    return 1 if doubts or figures.why else 0
+
+
+def take_all(options: Options, home: Path, plan: Plan) -> Findings:
+    """Around the model first, while nothing of ours runs beside it; then the whole device."""
+    found = Findings()
+    task = shipped_task()
+    folder = build_shipped(task, home / "shipped")
+    raw = golden_sample(folder)
+
+    def around(task: str, folder: Path, raw: Sample) -> Callable[[], list[Row]]:
+        return lambda: [measure(task, folder, raw, home, rounds=plan.rounds)]
+
+    found.take("raw_run_us in_process_overhead_us", around(task, folder, raw))
+    for shape in (WINDOW, IMAGE):
+        key = f"sdk_overhead_us_{_SUFFIXES[shape.task]}"
+        keys = f"{key} floor_{key} control_{key}"
+        tiny = build_tiny(shape, home / "tiny" / shape.task)
+        found.take(keys, around(shape.task, tiny, sample(shape, options.seed)))
+    try:
+        with device(home, folder, task, raw) as one:
+            found.take(_REST, lambda: rest(one, plan.idle_s))
+            found.take(
+                _STARTS, lambda: [row for _ in range(plan.starts) for row in start_and_kill(one)]
+            )
+    except NotMeasured as error:
+        found.lack(f"{_REST} {_STARTS}", error)
+    return found
+
+
+def summed_up(setting: Setting, found: Findings) -> AgentFigures:
+    """Medians over the rows; a key with a reason in `why` is null."""
+    values: dict[str, list[float]] = {}
+    for row in found.rows:
+        for key, value in spoken_of(row):
+            values.setdefault(key, []).append(value)
+
+    def figure(key: str) -> float | None:
+        return None if key in found.why else median(values[key], 3)
+
+    return AgentFigures(
+        **msgspec.structs.asdict(setting),
+        raw_run_us=figure("raw_run_us"),
+        in_process_overhead_us=figure("in_process_overhead_us"),
+        sdk_overhead_us_4k=figure("sdk_overhead_us_4k"),
+        sdk_overhead_us_150k=figure("sdk_overhead_us_150k"),
+        pss_mb_supervisor=figure("pss_mb_supervisor"),
+        pss_mb_worker=figure("pss_mb_worker"),
+        idle_cpu_percent=figure("idle_cpu_percent"),
+        start_to_first_answer_ms=figure("start_to_first_answer_ms"),
+        recover_ms=figure("recover_ms"),
+        floor_sdk_overhead_us_4k=figure("floor_sdk_overhead_us_4k"),
+        floor_sdk_overhead_us_150k=figure("floor_sdk_overhead_us_150k"),
+        floor_start_ms=figure("floor_start_ms"),
+        control_sdk_overhead_us_4k=figure("control_sdk_overhead_us_4k"),
+        control_sdk_overhead_us_150k=figure("control_sdk_overhead_us_150k"),
+        rows=tuple(found.rows),
+        why=found.why,
+    )
+
+
+def spoken_of(row: Row) -> Iterator[tuple[str, float]]:
+    """The keys a row is one measurement of."""
+    match row:
+        case InputRow(task=task) if task in _SUFFIXES:
+            size = _SUFFIXES[task]
+            yield f"sdk_overhead_us_{size}", row.sdk_overhead_us
+            yield f"floor_sdk_overhead_us_{size}", row.floor_sdk_overhead_us
+            yield f"control_sdk_overhead_us_{size}", row.control_sdk_overhead_us
+        case InputRow():
+            yield "raw_run_us", row.raw_run_us
+            yield "in_process_overhead_us", row.in_process_overhead_us
+        case ProcessRow(process="both"):
+            yield "idle_cpu_percent", row.idle_cpu_percent
+        case ProcessRow():
+            yield f"pss_mb_{row.process}", row.pss_mb
+        case StartRow():
+            yield "start_to_first_answer_ms", row.start_to_first_answer_ms
+            yield "floor_start_ms", row.floor_start_ms
+        case KillRow():
+            yield "recover_ms", row.recover_ms
+        case _:
+            assert_never(row)
+
+
+def doubtful(figures: AgentFigures) -> list[str]:
+    """What says that the method did not work this time."""
+    doubts = []
+    for floor, key, control in (
+        ("floor_sdk_overhead_us_4k", "sdk_overhead_us_4k", "control_sdk_overhead_us_4k"),
+        ("floor_sdk_overhead_us_150k", "sdk_overhead_us_150k", "control_sdk_overhead_us_150k"),
+    ):
+        least, figure, most = (getattr(figures, name) for name in (floor, key, control))
+        if None not in (least, figure, most) and not least < figure < most:
+            doubts.append(f"{key} {figure} does not lie between {floor} and {control}")
+    failed = sum(row.failed for row in figures.rows if isinstance(row, KillRow))
+    if failed:
+        doubts.append(f"{failed} requests had no answer while a worker was killed")
+    return doubts
+
+
+if __name__ == "__main__":
+    sys.exit(main())

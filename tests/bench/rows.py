@@ -1,0 +1,55 @@
+"""The rows of `./just bench agent`: one flat object per input, process, start and kill."""
+
+from msgspec import Struct
+
+
+class InputRow(Struct, frozen=True, tag_field="of", tag="input"):
+    """One kind of input. Overheads are medians of differences within a round."""
+
+    task: str
+    bytes: int
+    rounds: int
+    raw_run_us: float
+    in_process_us: float
+    in_process_overhead_us: float
+    sdk_us: float
+    sdk_overhead_us: float
+    best_sdk_overhead_us: float
+    """Between the best rounds of each: nearer to what an idle machine would show."""
+    floor_sdk_overhead_us: float
+    control_sdk_overhead_us: float
+
+
+class ProcessRow(Struct, frozen=True, tag_field="of", tag="process"):
+    """One process of an idle device: `supervisor`, `worker`, or `both` together."""
+
+    process: str
+    link: str
+    private_mb: float
+    pss_mb: float
+    alone_mb: float
+    """An estimate of `pss_mb` on a machine where nothing else maps the same libraries."""
+    rss_mb: float
+    idle_cpu_percent: float
+    idle_s: float
+
+
+class StartRow(Struct, frozen=True, tag_field="of", tag="start"):
+    """One start, and a bare interpreter that loads and runs the same file."""
+
+    start_to_first_answer_ms: float
+    floor_start_ms: float
+
+
+class KillRow(Struct, frozen=True, tag_field="of", tag="kill"):
+    """One worker killed under load."""
+
+    recover_ms: float
+    """From the kill to the first answer to a request made after it."""
+    longest_wait_ms: float
+    """The longest any caller of the load waited."""
+    asked: int
+    failed: int
+
+
+Row = InputRow | ProcessRow | StartRow | KillRow
