@@ -11,11 +11,11 @@ import platform
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 
 from models.calibrate.scores import Logits, confidence
@@ -128,7 +128,7 @@ def ship(
             "python": platform.python_version(),
             "torch": str(torch.__version__),
             "onnx": onnx.__version__,
-            "onnxruntime": onnxruntime.__version__,
+            "onnxruntime": metadata.version("onnxruntime"),
             "numpy": np.__version__,
         },
     )
