@@ -236,8 +236,14 @@ def create_app(
         async with gateway.running():
             yield
 
-    # No generated documentation: its page would fetch scripts from other people's servers.
-    app = FastAPI(title="Longstop", openapi_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="Longstop",
+        lifespan=lifespan,
+        # Its generated page would fetch scripts from other people's servers.
+        openapi_url=None,
+        # It would send spans wherever the environment of whoever starts us points.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
     app.state.gateway = gateway
     limit = settings.max_body_bytes
     app.add_route(
