@@ -6,7 +6,7 @@ stopped, accuracies from running the shipped files again on the same inputs.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -18,11 +18,11 @@ from sim.meter import Tally
 
 @dataclass(frozen=True)
 class Reference:
-    """What the shipped files and the truth say about each sample of a task's test split."""
+    """What the truth and the shipped files say, by index into a task's test split."""
 
-    truth: Sequence[str]
-    edge: Sequence[str]
-    cloud: Sequence[str]
+    truth: Mapping[int, str]
+    edge: Mapping[int, str]
+    cloud: Mapping[int, str]
 
 
 @dataclass(frozen=True)

@@ -121,16 +121,14 @@ async def carry_on(fleet: Fleet, tasks: tuple[str, ...], wishes: Wishes) -> None
 
 def _judge(fleet: Fleet, witnesses: Sequence[judge.Witness], windows: judge.Windows) -> Outcome:
     tasks = tuple(dict.fromkeys(witness.device.task for witness in witnesses))
+    rows: list[judge.TaskFigures] = []
+    for task in tasks:
+        mine = [witness for witness in witnesses if witness.device.task == task]
+        samples = {e.sample for one in mine for e in one.book if isinstance(e, book.Sent)}
+        folder = fleet.home / "packages" / f"{task}-{plan.FIRST}"
+        rows.append(judge.task_figures(task, mine, reference.of(task, folder, samples), windows))
     figures = judge.Figures(
-        tasks=[
-            judge.task_figures(
-                task,
-                [witness for witness in witnesses if witness.device.task == task],
-                reference.of(task, fleet.home / "packages" / f"{task}-{plan.FIRST}"),
-                windows,
-            )
-            for task in tasks
-        ],
+        tasks=rows,
         cut=judge.cut_figures(witnesses, windows),
         records=judge.records(witnesses),
         update=judge.update_figures(witnesses, windows),

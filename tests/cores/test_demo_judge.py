@@ -13,9 +13,9 @@ from sim.demo.plan import FIRST, UPDATED, Device, devices, timeline
 from sim.meter import Tally
 
 WINDOWS = Windows(cut=20.0, repair=30.0, update=5.0, updated=8.0)
-LABELS = ["shirt", "coat"]
+LABELS = {0: "shirt", 1: "coat"}
 # The edge model is wrong about sample 1 and unsure of it; the cloud model is right.
-REFERENCE = Reference(truth=LABELS, edge=["shirt", "shirt"], cloud=LABELS)
+REFERENCE = Reference(truth=LABELS, edge={0: "shirt", 1: "shirt"}, cloud=LABELS)
 
 
 def sent(device: str, number: int) -> Sent:
