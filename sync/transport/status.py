@@ -1,6 +1,7 @@
 """What an HTTP status means to a device.
 
-1. 401 and 403: the token is no longer good. Not permanent: enrolled again, the same message passes.
+1. 401 and 403: this device may not, as things are. Not permanent: enrolled again, the same message
+   passes.
 2. 408, 425, 429 and every 5xx: time may heal it, after `Retry-After` where it is given.
 3. Any other 4xx: sending the same again is useless.
 4. The code is the gateway's own (problem+json) where it gives one.
@@ -45,9 +46,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, now: float) ->
         problem = _Problem()
     message = problem.detail or problem.error or problem.title or f"HTTP status {status}"
     if status in (401, 403):
-        return v1.Refused(
-            UNAUTHORISED, message, permanent=False, retry_after_s=UNAUTHORISED_RETRY_S
-        )
+        code = problem.code or UNAUTHORISED
+        return v1.Refused(code, message, permanent=False, retry_after_s=UNAUTHORISED_RETRY_S)
     code = problem.code or _CODES.get(status, f"http_{status}")
     permanent = 400 <= status < 500 and status not in _TRANSIENT
     wait_s = 0.0 if permanent else _retry_after_s(headers.get("retry-after"), now)

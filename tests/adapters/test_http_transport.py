@@ -74,7 +74,7 @@ def test_a_status_comes_back_as_a_refusal() -> None:
             reply = await made.transport.exchange(message, timeout_s=5.0)
             assert isinstance(reply, v1.Refused)
             assert (reply.code, reply.message, reply.permanent) == (
-                "unauthorised",
+                "token_revoked",
                 "enrol again",
                 False,
             )

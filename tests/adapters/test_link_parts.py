@@ -139,7 +139,19 @@ NOON = 1_790_000_000.0
             401,
             {},
             b'{"code":"token_revoked","detail":"enrol again"}',
-            v1.Refused("unauthorised", "enrol again", False, UNAUTHORISED_RETRY_S),
+            v1.Refused("token_revoked", "enrol again", False, UNAUTHORISED_RETRY_S),
+        ),
+        (
+            403,
+            {"retry-after": "7"},
+            b'{"code":"wrong_device","detail":"d2 is another"}',
+            v1.Refused("wrong_device", "d2 is another", False, UNAUTHORISED_RETRY_S),
+        ),
+        (
+            401,
+            {},
+            b'{"error":"who are you"}',
+            v1.Refused("unauthorised", "who are you", False, UNAUTHORISED_RETRY_S),
         ),
         (
             403,

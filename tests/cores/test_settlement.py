@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -30,6 +31,7 @@ from edge_agent.cloud.settlement import (
     TellWorkerNo,
     WakeAt,
     Woke,
+    event_of,
     step,
 )
 from sync.wire import v1
@@ -45,6 +47,13 @@ def play(*lines: tuple[Event, tuple[Effect, ...]], now: float = 100.0) -> Case:
         assert taken.effects == expected, event
         state = taken.state
     return state
+
+
+@pytest.mark.parametrize("code", ["unauthorised", "token_revoked", "forbidden", "wrong_device"])
+@pytest.mark.parametrize("permanent", [False, True])
+def test_a_device_turned_away_keeps_its_question(code: str, permanent: bool) -> None:
+    """Over MQTT the gateway marks these permanent, over HTTP the link says they are not."""
+    assert event_of(v1.Refused(code, "enrol again", permanent)) == ExchangeFailed("refused")
 
 
 def test_an_answer_in_time_ends_the_matter() -> None:

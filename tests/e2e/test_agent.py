@@ -205,6 +205,7 @@ def test_a_revoked_token_leaves_the_device_serving_and_its_records_kept(
         assert client.infer(easy(), deadline_ms=3000).final
     until(lambda: agent.status()["turned_away"], what="the reason is shown")
     status = agent.status()
+    assert status["turned_away"].startswith("token_revoked: ")
     assert status["escalations_waiting"] == 1
     assert status["pending"] == 2
     assert "turned away" in agent.tell("status").stdout

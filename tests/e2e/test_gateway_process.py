@@ -237,7 +237,7 @@ def test_a_device_speaks_is_answered_and_is_shut_out_when_it_is_removed(
             if link == "http":
                 refused = await transport.exchange(beat("d1"), timeout_s=5)
                 assert isinstance(refused, v1.Refused)
-                assert refused.code == "unauthorised"
+                assert (refused.code, refused.permanent) == ("token_revoked", False)
             else:
                 async with asyncio.timeout(END_S):
                     while transport.connected:  # noqa: ASYNC110 - the broker ends it
