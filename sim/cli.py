@@ -1,10 +1,12 @@
 """`longstop-sim`: whole fleets on virtual time.
 
 Exit status: 0 every invariant held; 1 one was broken (the command that replays it is printed); 2
-wrong usage.
+wrong usage; 130 ended by Ctrl-C.
 """
 
 import argparse
+import os
+import signal
 import sys
 import time
 
@@ -32,14 +34,25 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line."""
     arguments = _parser().parse_args(argv)
+    # Like Ctrl-C, so that the databases of the run are removed all the same.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _perform(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more can be said to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _perform(arguments: argparse.Namespace) -> int:
     if arguments.verb == "ls":
         return _list(json=arguments.json)
     try:
-        chosen = scenario.load(arguments.scenario)
-        if arguments.devices is not None:
-            chosen = msgspec.structs.replace(chosen, devices=arguments.devices)
-        if arguments.hours is not None:
-            chosen = msgspec.structs.replace(chosen, hours=arguments.hours)
+        chosen = scenario.changed(
+            scenario.load(arguments.scenario), devices=arguments.devices, hours=arguments.hours
+        )
     except scenario.ScenarioError as error:
         print(f"longstop-sim: {error.code}: {error}", file=sys.stderr)
         return 2

@@ -50,15 +50,13 @@ def _trust(key: keys.PrivateKey, folder: Path) -> None:
     (folder / "publisher.pub").write_text(keys.public_text(key.public_key()) + "\n")
 
 
-def scratch_folder() -> Path:
+def scratch_folder() -> tempfile.TemporaryDirectory[str]:
     """A folder for the databases of one run, in memory where the machine has such a place.
 
     A power cut of the machine that simulates is not part of any scenario, so nothing is lost by it,
     and tens of thousands of real disk syncs are saved.
     """
     shared_memory = Path("/dev/shm")  # noqa: S108 - a fresh private folder is made inside
-    return Path(
-        tempfile.mkdtemp(
-            prefix="longstop-sim-", dir=shared_memory if shared_memory.is_dir() else None
-        )
+    return tempfile.TemporaryDirectory(
+        prefix="longstop-sim-", dir=shared_memory if shared_memory.is_dir() else None
     )

@@ -97,7 +97,9 @@ class _Connection:
                 port = upstream.mqtt_port if is_mqtt else upstream.http_port
                 self._cloud = await asyncio.open_connection(upstream.host, port)
                 _no_delay(self._cloud[1])
-                self._cloud[1].write(first)
+                # A cut may have begun while this connection was being made.
+                if not self.dead:
+                    self._cloud[1].write(first)
                 down = asyncio.create_task(self._down(self._cloud[0], writer))
                 try:
                     await self._up(reader, self._cloud[1], meter)
@@ -110,12 +112,14 @@ class _Connection:
     async def _up(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter | None, meter: Meter
     ) -> None:
-        while data := await reader.read(_CHUNK):
-            meter.feed(data)
-            if writer is not None and not self.dead:
-                writer.write(data)
-                await writer.drain()
-        # The device hung up. On a dead link the cloud never hears of it while the proxy lives.
+        with contextlib.suppress(OSError):
+            while data := await reader.read(_CHUNK):
+                meter.feed(data)
+                if writer is not None and not self.dead:
+                    writer.write(data)
+                    await writer.drain()
+        # The device hung up, or reset. On a dead link the cloud never hears of it while the proxy
+        # lives.
         if self.dead:
             await asyncio.Event().wait()
 

@@ -57,7 +57,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     says: str
     devices: Annotated[int, Meta(ge=1, le=10_000)]
-    hours: Positive
+    hours: Annotated[float, Meta(gt=0, le=10_000)]
     settle_s: Positive
     """Virtual time after the last request, links up, before the final count."""
     check_every_s: Positive
@@ -78,7 +78,7 @@ def load(name: str) -> Scenario:
     if name in shipped():
         text = (resources.files("sim") / "scenarios" / f"{name}.toml").read_text()
     elif Path(name).is_file():
-        text = Path(name).read_text()
+        text = _read(Path(name))
     else:
         raise ScenarioError(
             f"no scenario {name!r}; shipped are {', '.join(shipped())}, or give the path of a file"
@@ -87,6 +87,23 @@ def load(name: str) -> Scenario:
         return msgspec.toml.decode(text, type=Scenario)
     except msgspec.DecodeError as error:
         raise ScenarioError(f"scenario {name!r}: {error}") from error
+
+
+def changed(scenario: Scenario, *, devices: int | None, hours: float | None) -> Scenario:
+    """The same with another size or length. Raises `ScenarioError`."""
+    asked = {"devices": devices, "hours": hours}
+    values = {name: value for name, value in asked.items() if value is not None}
+    try:
+        return msgspec.convert({**msgspec.structs.asdict(scenario), **values}, Scenario)
+    except msgspec.ValidationError as error:
+        raise ScenarioError(f"scenario {scenario.name!r}: {error}") from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScenarioError(f"scenario {str(path)!r} cannot be read: {error}") from error
 
 
 def _is_toml(name: str) -> bool:

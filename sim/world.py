@@ -16,7 +16,6 @@ waiting, what to send again, what to count.
 
 import asyncio
 import random
-import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,11 +90,13 @@ class Device:
 class World:
     """One gateway and its devices. Build it inside a virtual loop; `close` it there too."""
 
-    def __init__(self, scenario: Scenario, seed: int, virtual: loop.VirtualLoop) -> None:
+    def __init__(
+        self, scenario: Scenario, seed: int, virtual: loop.VirtualLoop, folder: Path
+    ) -> None:
         self.scenario = scenario
         self.seed = seed
         self.clock = loop.VirtualClock(virtual)
-        self.folder = scratch_folder()
+        self.folder = folder
         self.inputs = workload.inputs(random.Random(f"{seed} inputs"))
         self.devices: dict[str, Device] = {}
         self.asked: dict[str, Asked] = {}
@@ -246,28 +247,26 @@ class World:
 
 def run(scenario: Scenario, *, seed: int, progress: Progress | None = None) -> report.Result:
     """Run a scenario from seed to verdict."""
-    return loop.run(lambda virtual: _story(scenario, seed, virtual, progress))
+    # Outside the loop: what interrupts the loop must not keep the databases.
+    with scratch_folder() as folder:
+        return loop.run(
+            lambda virtual: _story(World(scenario, seed, virtual, Path(folder)), progress)
+        )
 
 
-async def _story(
-    scenario: Scenario, seed: int, virtual: loop.VirtualLoop, progress: Progress | None
-) -> report.Result:
-    world = World(scenario, seed, virtual)
-    try:
-        async with world.app.router.lifespan_context(world.app):
-            await world.populate()
-            files: Mapping[str, invariants.DeviceFiles] = {}
-            broken: str | None = None
-            try:
-                await _live(world, progress)
-                files = world.check(at_the_end=True)
-            except* InvariantBroken as group:
-                broken = str(_first(group))
-            finally:
-                await world.close()
-        return _result(world, files, broken)
-    finally:
-        shutil.rmtree(world.folder)
+async def _story(world: World, progress: Progress | None) -> report.Result:
+    async with world.app.router.lifespan_context(world.app):
+        await world.populate()
+        files: Mapping[str, invariants.DeviceFiles] = {}
+        broken: str | None = None
+        try:
+            await _live(world, progress)
+            files = world.check(at_the_end=True)
+        except* InvariantBroken as group:
+            broken = str(_first(group))
+        finally:
+            await world.close()
+    return _result(world, files, broken)
 
 
 def _first(group: BaseExceptionGroup[InvariantBroken]) -> InvariantBroken:

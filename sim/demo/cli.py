@@ -21,6 +21,9 @@ from sim.demo import report, story
 from sim.demo.fleet import Fleet
 from sim.demo.programs import DemoError, Programs
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SECRETS = {"publisher.key", "token", "admin.token"}
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -53,8 +56,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the demo as the arguments say."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    if arguments.seconds < 40 or arguments.rate < 1:
-        parser.error("--seconds must be at least 40 (the cut takes ten), --rate at least 1")
+    if not (40 <= arguments.seconds <= 86_400 and 1 <= arguments.rate <= 1000):
+        parser.error(
+            "--seconds must be at least 40 (the cut takes ten) and at most 86400, "
+            "--rate from 1 to 1000"
+        )
     home = Path(tempfile.mkdtemp(prefix="longstop-"))
     say = _teller()
     try:
@@ -66,9 +72,11 @@ def main(argv: list[str] | None = None) -> int:
         print("demo: ended; every program it started has been stopped", file=sys.stderr)
         return 130
     finally:
-        if arguments.keep:
-            shutil.copytree(home, arguments.keep, dirs_exist_ok=True, ignore=_sockets)
-        shutil.rmtree(home)
+        try:
+            if arguments.keep:
+                shutil.copytree(home, arguments.keep, dirs_exist_ok=True, ignore=_unkept)
+        finally:
+            shutil.rmtree(home)
 
 
 async def _run(home: Path, arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
@@ -76,7 +84,7 @@ async def _run(home: Path, arguments: argparse.Namespace, say: Callable[[str], N
     loop = asyncio.get_running_loop()
     this = asyncio.current_task()
     if this is not None:  # always: a coroutine given to asyncio.run is a task
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _ENDING:
             loop.add_signal_handler(number, this.cancel)
     fleet = Fleet(home, Programs(home / "logs"), say)
     try:
@@ -90,6 +98,9 @@ async def _run(home: Path, arguments: argparse.Namespace, say: Callable[[str], N
             say(f"serving: page at {fleet.url}/  Ctrl-C ends everything")
             await asyncio.Event().wait()
     finally:
+        # A second Ctrl-C must not interrupt what the first one began.
+        for number in _ENDING:
+            loop.add_signal_handler(number, lambda: None)
         await fleet.close()
     return 0 if all(promise.kept for promise in outcome.promises) else 1
 
@@ -113,5 +124,6 @@ def _teller() -> Callable[[str], None]:
     return say
 
 
-def _sockets(folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if (Path(folder) / name).is_socket()}
+def _unkept(folder: str, names: list[str]) -> set[str]:
+    """Sockets, which cannot be copied, and secrets, which should not be."""
+    return {name for name in names if name in _SECRETS or (Path(folder) / name).is_socket()}

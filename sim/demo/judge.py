@@ -295,22 +295,27 @@ def _accuracy(task: TaskFigures, data: str) -> list[Promise]:
 
 def _counted_once(witnesses: Sequence[Witness]) -> Promise:
     wrong: list[str] = []
+    records = 0
     for witness in witnesses:
         times = Counter(witness.ledger.answered_ids)
-        called = {e.request_id for e in _sent(witness) if not e.error}
-        missing = len(called - set(times))
-        again = sum(n - 1 for n in times.values())
-        uncounted = witness.ledger.answers_counted - len(times)
-        if missing or again or uncounted or witness.ledger.issued < len(called):
-            wrong.append(
-                f"{witness.device.name}: {missing} without a record, {again} recorded again, "
-                f"aggregates off by {uncounted}"
-            )
+        records += times.total()
+        sent = {e.request_id for e in _sent(witness)}
+        answered = {e.request_id for e in _sent(witness) if not e.error}
+        found = {
+            "without a record": len(answered - set(times)),
+            "recorded again": times.total() - len(times),
+            "recorded and never sent": len(set(times) - sent),
+            "counted wrongly": abs(witness.ledger.answers_counted - len(times)),
+            "not issued": max(0, len(answered) - witness.ledger.issued),
+        }
+        if any(found.values()):
+            said = ", ".join(f"{number} {what}" for what, number in found.items() if number)
+            wrong.append(f"{witness.device.name}: {said}")
     answers = sum(1 for witness in witnesses for e in _sent(witness) if not e.error)
     return Promise(
         "every answer is recorded and counted exactly once",
         not wrong,
-        "; ".join(wrong) or f"{answers} answers, {answers} records",
+        "; ".join(wrong) or f"{answers} answers, {records} records",
     )
 
 

@@ -79,7 +79,8 @@ class Programs:
         self._running[name] = process
         out, err = await process.communicate()
         del self._running[name]
-        (self._logs / f"{name}.log").open("ab").write(out + err)
+        with (self._logs / f"{name}.log").open("ab") as log:
+            log.write(out + err)
         if process.returncode:
             raise DemoError(f"{' '.join(argv[:3])} … failed: {err.decode(errors='replace')[-800:]}")
         return out
@@ -103,15 +104,17 @@ class Programs:
 
     async def stop(self, *names: str) -> None:
         """Ask programs to end, and make them if they do not."""
-        processes = [self._running.pop(name) for name in names if name in self._running]
-        for process in processes:
+        processes = {name: self._running[name] for name in names if name in self._running}
+        for process in processes.values():
             _signal(process, signal.SIGTERM)
-        for process in processes:
+        for name, process in processes.items():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), _PATIENCE_S)
             # The whole session: a program that died must not leave children behind.
             _signal(process, signal.SIGKILL)
             await process.wait()
+            # Only now: one whose stopping was interrupted must be found by the next to stop it.
+            self._running.pop(name, None)
 
     async def stop_all(self) -> None:
         """End everything, the youngest first."""

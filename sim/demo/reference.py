@@ -9,7 +9,6 @@ from models.predict import Predictor
 from models.zoo import data
 from sim.demo.judge import Reference
 
-
 _CHUNK = 64
 
 

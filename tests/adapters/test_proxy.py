@@ -1,6 +1,8 @@
 """The fault proxy behaves like a lost radio link: silence, and no word that it is over."""
 
 import asyncio
+import socket
+import struct
 
 import pytest
 
@@ -47,6 +49,37 @@ def test_a_connection_open_in_a_cut_stays_dead_and_a_new_one_works() -> None:
 
         for connection in (before, during, after):
             connection[1].close()
+        await proxy.close()
+        server.close()
+
+    asyncio.run(story())
+
+
+def test_the_cloud_never_hears_that_a_device_gave_up_on_a_dead_connection() -> None:
+    async def story() -> None:
+        told = asyncio.Event()
+
+        async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await reader.read(1000):
+                writer.write(b"heard")
+            told.set()
+            writer.close()
+
+        server = await asyncio.start_server(listen, "127.0.0.1", 0)
+        upstream_port: int = server.sockets[0].getsockname()[1]
+        proxy = FaultProxy(Upstream("127.0.0.1", upstream_port, upstream_port))
+        port = await proxy.start()
+        connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        for connection in connections:
+            assert await ask(connection, b"GET hello") == b"heard"
+        proxy.cut()
+        connections[0][1].close()
+        # A reset instead of a farewell: what a device does that has no patience left.
+        sock: socket.socket = connections[1][1].get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connections[1][1].transport.abort()
+        await asyncio.sleep(0.3)
+        assert not told.is_set()
         await proxy.close()
         server.close()
 

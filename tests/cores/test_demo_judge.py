@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgspec
 import pytest
 from msgspec.structs import replace as restruct
 
@@ -154,6 +155,14 @@ HARMS: dict[str, tuple[Callable[[Witness], Witness], str]] = {
         ledger(lambda x: replace(x, answered_ids=x.answered_ids[1:])),
         "exactly once",
     ),
+    "a record of an answer nobody asked for": (
+        ledger(lambda x: replace(x, answered_ids=[*x.answered_ids, "stray"])),
+        "exactly once",
+    ),
+    "fewer records issued than answers given": (
+        ledger(lambda x: replace(x, issued=100, delivered=100)),
+        "exactly once",
+    ),
     "no refusal": (lambda w: replace(w, refusal=""), "refused the altered package"),
     "a refusal in words only": (
         lambda w: replace(w, serving="1.2.0"),
@@ -173,6 +182,25 @@ def test_each_harm_breaks_its_promise(name: str) -> None:
     harm, promise = HARMS[name]
     found = broken([good_witness("digits-1"), harm(good_witness("digits-2"))])
     assert any(promise in text for text in found), found
+
+
+def test_the_json_has_the_keys_that_were_promised() -> None:
+    found = msgspec.to_builtins(figures_of([good_witness()]))
+    assert set(found) == {
+        "tasks", "cut", "records", "update", "dashboard_url", "broker", "data",
+    }  # fmt: skip
+    assert set(found["tasks"][0]) == {
+        "name", "inputs", "edge_accuracy", "cloud_accuracy", "system_accuracy", "escalated",
+        "bytes_sent", "bytes_if_all_sent", "p50_ms_edge", "p99_ms_edge", "p50_ms_cloud",
+        "p99_ms_cloud", "unanswered",
+    }  # fmt: skip
+    assert set(found["cut"]) == {
+        "seconds", "requests", "hard", "answered", "missed_deadline", "revised",
+    }  # fmt: skip
+    assert set(found["records"]) == {"issued", "delivered", "lost", "pending"}
+    assert set(found["update"]) == {
+        "from", "to", "devices", "dropped_requests", "bad_signature_refused",
+    }  # fmt: skip
 
 
 def test_the_table_names_what_is_broken() -> None:

@@ -7,6 +7,7 @@ invariant held" would be deciding for itself.
 import gc
 import types
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -106,22 +107,41 @@ def test_a_failure_prints_the_command_that_replays_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(decision, "answer_by", lambda until, deadline_ms: until + 0.1)
-    argv = ["run", "outage", "--devices", "2", "--hours", "1", "--seed", "5"]
+    argv = ["run", "outage", "--devices", "5", "--hours", "3", "--seed", "5"]
     assert cli.main(argv) == 1
     said = capsys.readouterr().out
     assert "BROKEN" in said
-    assert "./just sim outage --seed 5 --devices 2 --hours 1" in said
+    assert "./just sim outage --seed 5 --devices 5 --hours 3" in said
 
 
-def test_only_sockets_threads_and_clocks_are_replaced() -> None:
-    assert found_inside_running_parts() == set(world.REPLACED)
+@pytest.mark.parametrize(
+    "wrong", [["--devices", "0"], ["--hours", "-1"], ["--hours", "nan"], ["--hours", "1e9"]]
+)
+def test_a_size_or_length_that_makes_no_sense_is_refused_by_name(
+    wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "outage", *wrong]) == 2
+    assert "bad_scenario" in capsys.readouterr().err
 
 
-def found_inside_running_parts() -> set[str]:
+def test_a_file_that_is_no_scenario_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for content in (b"\xff\xfe", b"devices = 'many'", b"name = 'x'\nbugdet = 1"):
+        (tmp_path / "mine.toml").write_bytes(content)
+        assert cli.main(["run", str(tmp_path / "mine.toml")]) == 2
+        assert "bad_scenario" in capsys.readouterr().err
+
+
+def test_only_sockets_threads_and_clocks_are_replaced(tmp_path: Path) -> None:
+    assert found_inside_running_parts(tmp_path) == set(world.REPLACED)
+
+
+def found_inside_running_parts(tmp_path: Path) -> set[str]:
     """Names of simulator classes whose instances a running device or gateway holds on to."""
 
     async def story(virtual: loop.VirtualLoop) -> set[str]:
-        one = world.World(small(devices=1), 1, virtual)
+        one = world.World(small(devices=1), 1, virtual, tmp_path)
         async with one.app.router.lifespan_context(one.app):
             await one.populate()
             (device,) = one.devices.values()
