@@ -33,16 +33,22 @@ def generate() -> PrivateKey:
 
 
 def save_private(key: PrivateKey, path: Path) -> None:
-    """Write the key to a new file that only its owner can read. Raises `BadKey` if one is there."""
+    """Write the key to a new file that only its owner can read. Raises `BadKey` if it cannot."""
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
         raise BadKey(f"{path} exists already; a signing key is never overwritten") from error
-    with os.fdopen(handle, "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink(missing_ok=True)  # half a key would stand in the way of the next
+        raise _unwritable(path, error) from error
 
 
 def load_private(path: Path) -> PrivateKey:
@@ -94,6 +100,13 @@ def verify(key: PublicKey, message: bytes, signature: bytes) -> None:
         raise BadSignature(
             f"signature does not match the message under key {key_id(key)}; do not use the message"
         ) from error
+
+
+def _unwritable(path: Path, error: OSError) -> BadKey:
+    return BadKey(
+        f"signing key {path} cannot be written: {error.strerror}; "
+        "choose a file in a folder that exists and lets you write"
+    )
 
 
 def _public_bytes(key: PrivateKey | PublicKey) -> bytes:

@@ -1,5 +1,7 @@
 """Keys on disk, in text, and at work."""
 
+import resource
+import signal
 import stat
 from pathlib import Path
 
@@ -37,6 +39,26 @@ def test_a_private_key_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(BadKey, match="never overwritten"):
         keys.save_private(keys.generate(), tmp_path / "signing.pem")
     assert (tmp_path / "signing.pem").read_bytes() == before
+
+
+@pytest.mark.parametrize("path", ["/proc/y.key", "absent/y.key", "file/y.key", "/dev/full/y.key"])
+def test_a_place_that_takes_no_key_is_a_named_error(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadKey, match=r"y\.key cannot be written: .*; choose a file in a folder"):
+        keys.save_private(keys.generate(), tmp_path / path)
+
+
+def test_a_full_disk_leaves_no_half_key_in_the_way(tmp_path: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    earlier = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8, limit[1]))
+    try:
+        with pytest.raises(BadKey, match=r"cannot be written"):
+            keys.save_private(keys.generate(), tmp_path / "signing.pem")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, earlier)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
