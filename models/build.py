@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from models import package
 from models.archive import Entry
 from models.calibrate.scores import confidence
-from models.errors import FileMissing, PackageError
+from models.errors import FileMissing, PackageError, TargetUnwritable
 from models.golden import golden_inputs
 from models.manifest import FORMAT, Decision, Golden, Manifest, Role, TensorSpec, decode, encode
 from models.pipeline.declared import FileRef, Form, Model, Pipeline, Prepare, Step
@@ -49,7 +49,7 @@ class Parts(Struct, frozen=True):
 def build(parts: Parts, version: str, into: Path) -> Path:
     """Make the new package folder `into` and return it.
 
-    Raises `TargetExists`, `FileMissing`, `ManifestInvalid`, `RuntimeFailed`.
+    Raises `TargetExists`, `TargetUnwritable`, `FileMissing`, `ManifestInvalid`, `RuntimeFailed`.
     """
     ending = "onnx" if parts.form == "onnx" else "json"
     edge = Entry(f"edge.{ending}", _content(parts.edge))
@@ -72,7 +72,13 @@ def build(parts: Parts, version: str, into: Path) -> Path:
     )
     draft = decode(encode(draft))  # What cannot be read is refused before anything runs.
     manifest = encode(replace(draft, golden=_golden(draft, parts)))
-    package.write_folder(into, [Entry(package.MANIFEST, manifest), edge, cloud, *figures])
+    try:
+        package.write_folder(into, [Entry(package.MANIFEST, manifest), edge, cloud, *figures])
+    except OSError as error:
+        raise TargetUnwritable(
+            f"{into} cannot be written: {error.strerror}; choose a folder on a disk that has room"
+            " and lets you write"
+        ) from error
     return into
 
 

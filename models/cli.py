@@ -1,9 +1,10 @@
 """`longstop-models`: look at packages, check them, build the zoo's.
 
-Exit codes: 0 done, 1 refused (the reason and its code on stderr), 2 wrong usage.
+Exit codes: 0 done, 1 refused (the reason and its code on stderr), 2 wrong usage, 130 interrupted.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -60,11 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _verify(given.path, given.key, given.release, as_json=given.json)
             case _:
                 _build(given.task, given.version, given.out, as_json=given.json)
+        sys.stdout.flush()  # here, where a reader that left can still be answered for
     except (ModelsError, SyncError) as error:
         print(f"longstop-models: {error.code}: {error}", file=sys.stderr)
         if given.json:
             _print_json(Failure(error.code, str(error)))
         return 1
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more can be said to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
@@ -72,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="longstop-models",
         description="Look at model packages, check them, build those of the zoo.",
-        epilog="exit codes: 0 done, 1 refused, 2 wrong usage",
+        epilog="exit codes: 0 done, 1 refused, 2 wrong usage, 130 interrupted",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="{inspect,verify,build}")
     inspect = _verb(verbs, "inspect", "Show what a package folder or archive holds.")

@@ -11,6 +11,7 @@ ModelsError
 |   |-- ArchiveTooLarge       over a limit, packed or unpacked
 |   |-- SignatureInvalid      signed by somebody else, or altered since
 |   |-- TargetExists          something is there already where a package should be written
+|   |-- TargetUnwritable      nothing can be written there
 |   `-- GoldenMismatch        this machine computes other outputs than the package stores
 |-- InputError                one request's input; the next may be fine
 |   |-- WrongDtype
@@ -69,6 +70,10 @@ class SignatureInvalid(PackageError):
 
 class TargetExists(PackageError):
     code = "target_exists"
+
+
+class TargetUnwritable(PackageError):
+    code = "target_unwritable"
 
 
 class GoldenMismatch(PackageError):

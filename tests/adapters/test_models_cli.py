@@ -1,6 +1,10 @@
 """`longstop-models` as an operator uses it: what it prints, what it refuses, how it exits."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,6 +143,11 @@ def no_models(desk: Path) -> list[str]:
     return ["verify", str(desk / "package")]
 
 
+def a_file_in_the_way(desk: Path) -> list[str]:
+    out = str(desk / "edge.tar.zst" / "package")
+    return ["build", "digits", "--version", "1", "--out", out]
+
+
 REFUSALS: dict[str, tuple[Callable[[Path], list[str]], str, str]] = {
     "models swapped": (
         swap_models,
@@ -169,6 +178,17 @@ REFUSALS: dict[str, tuple[Callable[[Path], list[str]], str, str]] = {
         lambda desk: ["build", "pastries", "--version", "1", "--out", str(desk)],
         "unknown_task",
         "choose one of apparel, activity, digits",
+    ),
+    "nowhere to write": (
+        lambda _desk: ["build", "digits", "--version", "1", "--out", "/proc/zz"],
+        "target_unwritable",
+        "/proc/zz cannot be written",
+    ),
+    "below a file": (a_file_in_the_way, "target_unwritable", "choose a folder"),
+    "over a file": (
+        lambda desk: ["build", "digits", "--version", "1", "--out", str(desk / "edge.tar.zst")],
+        "target_exists",
+        "choose another place",
     ),
 }
 
@@ -205,3 +225,30 @@ def test_wrong_usage_exits_with_two(command: list[str], capsys: pytest.CaptureFi
         main(command)
     assert left.value.code == 2
     assert capsys.readouterr().err.startswith("usage: longstop-models")
+
+
+PROGRAM = [sys.executable, "-P", "-m", "models.cli"]
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(desk: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as output:
+        done = subprocess.run(
+            [*PROGRAM, "inspect", str(desk / "package")],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_an_interrupted_command_exits_with_130_and_says_nothing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "held")
+    command = [*PROGRAM, "inspect", str(tmp_path / "held")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    # Opening the other end succeeds once the program waits for what it should read.
+    with (tmp_path / "held").open("wb"):
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=20)
+    assert (process.returncode, told) == (130, b"")
