@@ -20,7 +20,8 @@ ModelsError
 |   `-- NotFinite             NaN or an infinity in a float input
 |-- RuntimeFailed             a model file does not load or does not run here
 |-- UnknownRuntime            no runtime of that name
-`-- UnknownTask               the zoo has no such task
+|-- UnknownTask               the zoo has no such task
+`-- DataMissing               a training set is not here, or is another (models/zoo/data.py)
 
 Every class carries a stable `code`; messages say what happened, to what, and what to do next.
 """

@@ -116,8 +116,7 @@ def _checked_file(task: str, file_name: str, folders: Sequence[Path]) -> tuple[P
             f"data for {task!r} ({file_name}) are not on this machine: looked in {looked}; "
             f"set LONGSTOP_DATA to the folder that holds {file_name} and SHA256SUMS"
         )
-    words = (folder / "SHA256SUMS").read_text(encoding="utf-8").split()
-    sums = dict(zip((name.lstrip("*") for name in words[1::2]), words[::2], strict=True))
+    sums = _sums(folder / "SHA256SUMS")
     found = hashlib.sha256((folder / file_name).read_bytes()).hexdigest()
     if sums.get(file_name) != found:
         raise DataMissing(
@@ -125,6 +124,24 @@ def _checked_file(task: str, file_name: str, folders: Sequence[Path]) -> tuple[P
             f"{sums.get(file_name, 'nothing')}; copy the file again"
         )
     return folder / file_name, found
+
+
+def _sums(path: Path) -> dict[str, str]:
+    """File name to SHA-256, as `sha256sum` writes them."""
+    sums: dict[str, str] = {}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        match line.split():
+            case []:
+                continue
+            case [sha256, name]:
+                sums[name.lstrip("*")] = sha256
+            case words:
+                raise DataMissing(
+                    f"line {number} of {path} has {len(words)} words, where a checksum and a name"
+                    " belong; copy SHA256SUMS again"
+                )
+    return sums
 
 
 def _apparel(folders: Sequence[Path]) -> Dataset:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from models import errors
 from models.errors import UnknownTask
 from models.pipeline.check import Kind
 from models.pipeline.declared import Dtype
@@ -74,6 +75,18 @@ def test_a_file_that_is_not_the_one_its_checksum_names_is_refused(tmp_path: Path
     (tmp_path / "har_phone_watch.npz").write_bytes(b"half a file")
     with pytest.raises(data.DataMissing, match="copy the file again"):
         data.load("activity", folders=(tmp_path,))
+
+
+@pytest.mark.parametrize("line", ["0" * 64, f"{'0' * 64}  two words.npz", "no such page"])
+def test_a_checksum_file_with_another_kind_of_line_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  har_phone_watch.npz\n\n{line}\n")
+    (tmp_path / "har_phone_watch.npz").write_bytes(b"half a file")
+    with pytest.raises(data.DataMissing, match=r"line 3 of .*SHA256SUMS has \d words"):
+        data.load("activity", folders=(tmp_path,))
+
+
+def test_every_error_of_the_loader_is_in_the_tree() -> None:
+    assert f"-- {data.DataMissing.__name__} " in str(errors.__doc__)
 
 
 def test_a_checksum_file_may_mark_binary_names_with_a_star(tmp_path: Path) -> None:
