@@ -243,9 +243,15 @@ class Outbox:
 
 def _locked(folder: Path) -> int:
     """A descriptor that holds the folder's lock until it is closed, kill -9 included."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "outbox.lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OutboxUnavailable(
+            f"{path} cannot be opened: {error.strerror}; give the agent a data folder it may write"
+            " to, or remove what stands in its way"
+        ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

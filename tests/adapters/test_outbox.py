@@ -196,6 +196,20 @@ def test_the_second_to_open_a_folder_is_refused_until_the_first_is_gone(tmp_path
     with_outbox(tmp_path, lambda _loop, outbox: outbox.lose(1, "crash"))
 
 
+@pytest.mark.parametrize("folder", ["taken", "file/outbox", "/proc/outbox"])
+def test_a_lock_that_cannot_be_opened_says_what_to_do(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "taken" / "outbox.lock").mkdir(parents=True)
+    (tmp_path / "file").touch()
+
+    async def told(loop: VirtualLoop) -> None:
+        with pytest.raises(
+            OutboxUnavailable, match=r"outbox\.lock cannot be opened: .*data folder"
+        ):
+            await open_virtual(tmp_path / folder, loop)
+
+    run_virtual(told)
+
+
 def test_a_damaged_file_is_reported_by_the_outbox_that_began_anew(tmp_path: Path) -> None:
     (tmp_path / "outbox.db").write_bytes(b"this is no database" * 1000)
 
