@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeVar, cast
 
 from edge_agent.sdk import wire
 from edge_agent.sdk.answer import Revision, Status, TaskStatus
@@ -20,6 +20,9 @@ ASK_S = 5.0
 
 LONGEST_POLL_S = 30.0
 """The agent hears from a waiting client at least this often."""
+
+T = TypeVar("T")
+_Table = dict[str, object]
 
 TASKS = wire.head(b'{"op":"tasks"}')
 STATUS = wire.head(b'{"op":"status"}')
@@ -52,7 +55,7 @@ def poll_s(left_s: float) -> float:
 def read_tasks(meta: bytes) -> tuple[str, ...]:
     """The tasks the device serves. Raises `ProtocolMismatch`."""
     try:
-        return tuple(str(task) for task in _said(meta)["tasks"])
+        return tuple(_a(str, task) for task in _a(list, _said(meta)["tasks"]))
     except (KeyError, TypeError) as error:
         raise _mismatch(error) from error
 
@@ -62,14 +65,14 @@ def read_revisions(meta: bytes) -> list[Revision]:
     try:
         return [
             Revision(
-                request_id=one["request_id"],
-                task=one["task"],
-                label=one["label"],
-                confidence=one["confidence"],
-                version=one["version"],
-                at=one["at"],
+                request_id=_a(str, one["request_id"]),
+                task=_a(str, one["task"]),
+                label=_a(str, one["label"]),
+                confidence=_number_or_none(one["confidence"]),
+                version=_a(str, one["version"]),
+                at=_number(one["at"]),
             )
-            for one in _said(meta)["revisions"]
+            for one in _tables(_said(meta)["revisions"])
         ]
     except (KeyError, TypeError) as error:
         raise _mismatch(error) from error
@@ -78,24 +81,29 @@ def read_revisions(meta: bytes) -> list[Revision]:
 def read_status(meta: bytes) -> Status:
     """What the supervisor says of the device. Raises `ProtocolMismatch`."""
     try:
-        status = _said(meta)["status"]
+        status = _table(_said(meta)["status"])
         return Status(
-            device=status["device"],
-            agent_version=status["agent_version"],
-            gateway=status["gateway"],
-            link=status["link"],
-            connected=status["connected"],
-            last_contact=status["last_contact"],
+            device=_a(str, status["device"]),
+            agent_version=_a(str, status["agent_version"]),
+            gateway=_a(str, status["gateway"]),
+            link=_a(str, status["link"]),
+            connected=_a(bool, status["connected"]),
+            last_contact=_number_or_none(status["last_contact"]),
             tasks=tuple(
-                TaskStatus(task["task"], task["version"], task["state"], task["wanted"])
-                for task in status["tasks"]
+                TaskStatus(
+                    task=_a(str, task["task"]),
+                    version=_text_or_none(task["version"]),
+                    state=_a(str, task["state"]),
+                    wanted=_text_or_none(task["wanted"]),
+                )
+                for task in _tables(status["tasks"])
             ),
-            issued=status["issued"],
-            pending=status["pending"],
-            escalations_waiting=status["escalations_waiting"],
-            revisions_waiting=status["revisions_waiting"],
+            issued=_a(int, status["issued"]),
+            pending=_a(int, status["pending"]),
+            escalations_waiting=_a(int, status["escalations_waiting"]),
+            revisions_waiting=_a(int, status["revisions_waiting"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError) as error:
         raise _mismatch(error) from error
 
 
@@ -122,16 +130,43 @@ def unknown_task(task: str, tasks: tuple[str, ...]) -> UnknownTask:
     )
 
 
-def _said(meta: bytes) -> Any:
+def _said(meta: bytes) -> _Table:
+    """What the agent answered, or what it refused as the same-named error."""
     try:
-        said = json.loads(meta)
-        ok = said["ok"]
-        if ok:
+        said = _table(json.loads(meta))
+        if said["ok"]:
             return said
         code, message = str(said["code"]), str(said["message"])
     except (ValueError, KeyError, TypeError) as error:
         raise _mismatch(error) from error
     raise error_of(code, message)
+
+
+def _a(kind: type[T], value: object) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} where {kind.__name__} belongs")
+    return value
+
+
+def _table(value: object) -> _Table:
+    # Out of JSON: its names are text.
+    return cast("_Table", _a(dict, value))
+
+
+def _tables(value: object) -> list[_Table]:
+    return [_table(one) for one in _a(list, value)]
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int) else _a(float, value)
+
+
+def _number_or_none(value: object) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else _a(str, value)
 
 
 def _mismatch(error: Exception) -> ProtocolMismatch:

@@ -16,9 +16,10 @@ from edge_agent.sdk import (
     DeadlineExceeded,
     LongstopError,
     ProtocolMismatch,
+    agent,
 )
 from edge_agent.sdk.wire import head
-from tests.local_device import TASK, easy
+from tests.local_device import STATUS, TASK, easy
 from tests.scripted_worker import Scripted, requests, say, silent, well_behaved
 
 SLACK_MS = 150
@@ -185,6 +186,57 @@ def test_a_worker_of_another_age_is_named_as_such(tmp_path: Path) -> None:
         pytest.raises(ProtocolMismatch, match="install the SDK that belongs"),
     ):
         client.infer(easy())
+
+
+REVISION = {
+    "request_id": "r1",
+    "task": TASK,
+    "label": "left",
+    "confidence": None,
+    "version": "1",
+    "at": 7,
+}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"tasks": "sides"},
+        {"tasks": [1]},
+        {"revisions": [REVISION | {"label": 5}]},
+        {"revisions": [REVISION | {"confidence": "0.9"}]},
+        {"revisions": ["r1"]},
+        {"revisions": {"r1": REVISION}},
+        {"status": STATUS | {"connected": "yes"}},
+        {"status": STATUS | {"last_contact": "noon"}},
+        {"status": STATUS | {"tasks": [{"task": TASK, "version": 3, "state": "", "wanted": ""}]}},
+        {"status": {}},
+        {"status": None},
+    ],
+    ids=str,
+)
+def test_an_agent_of_another_age_is_named_as_such(said: dict[str, object]) -> None:
+    meta = json.dumps({"ok": True} | said).encode()
+    (kind,) = said
+    read = {
+        "tasks": agent.read_tasks,
+        "revisions": agent.read_revisions,
+        "status": agent.read_status,
+    }[kind]
+    with pytest.raises(ProtocolMismatch, match="install the SDK that belongs"):
+        read(meta)
+
+
+@pytest.mark.parametrize("meta", [b"", b"[]", b"{}", b'"ok"', b'{"ok":false}'])
+def test_an_agent_that_babbles_is_named_as_such(meta: bytes) -> None:
+    with pytest.raises(ProtocolMismatch):
+        agent.read_tasks(meta)
+
+
+def test_whole_numbers_are_times_too() -> None:
+    meta = json.dumps({"ok": True, "revisions": [REVISION]}).encode()
+    (revision,) = agent.read_revisions(meta)
+    assert (revision.at, revision.confidence) == (7.0, None)
 
 
 def test_a_refusal_of_an_unknown_code_keeps_its_code(tmp_path: Path) -> None:
