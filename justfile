@@ -38,7 +38,7 @@ lint: setup
 arrows: setup
     .venv/bin/lint-imports --no-logo
 
-# Run a scenario on virtual time, as in: ./just sim link_down --seed 7
+# Run a scenario on virtual time, as in: ./just sim outage --seed 7
 sim *ARGS: setup
     .venv/bin/longstop-sim run "$@"
 
@@ -117,11 +117,13 @@ system PARTS=parts:
     missing=
     for part in $1; do have "$part" || missing="$missing $part"; done
     [ -n "$missing" ] || exit 0
+    without="some tests are skipped"
+    [ "$1" = mosquitto ] && without="the demo uses amqtt as its broker"
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        echo "./just: without$missing some tests are skipped; to have them: sudo apt-get install --no-install-recommends$missing" >&2
+        echo "./just: without$missing $without; to change that: sudo apt-get install --no-install-recommends$missing" >&2
         exit 0
     fi
     echo "./just: installing$missing by apt (once)" >&2
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq && apt-get install -qq -y --no-install-recommends $missing >/dev/null ||
-        echo "./just: apt failed; going on without$missing, some tests are skipped" >&2
+        echo "./just: apt failed; going on without$missing, $without" >&2

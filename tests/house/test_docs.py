@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from sim.scenario import shipped
 from tests.house.tree import ROOT, tracked_files
 
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s#]+)(?:#[^)\s]*)?\)")
 RECIPE = re.compile(r"\./just ([a-z0-9]+)")
+SCENARIO = re.compile(r"(?:\./just sim|longstop-sim run) ([a-z0-9][a-z0-9_-]*)(?![\w./-])")
 FENCE = re.compile(r"```.*?```", re.DOTALL)
 
 pytestmark = pytest.mark.skipif(
@@ -49,6 +51,42 @@ def test_every_recipe_a_page_or_a_program_names_exists() -> None:
         if recipe not in known
     }
     assert named == set()
+
+
+def test_every_scenario_a_page_or_a_recipe_names_ships() -> None:
+    named = {
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in [*pages(), ROOT / "justfile"]
+        for name in SCENARIO.findall(file.read_text())
+    }
+    assert any(place.startswith("justfile: ") for place in named)
+    assert {place for place in named if place.partition(": ")[2] not in shipped()} == set()
+
+
+def test_the_demo_s_set_up_says_what_it_does_without_a_broker(tmp_path: Path) -> None:
+    just = ROOT / ".tools" / "bin" / "just"
+    if not just.exists():
+        pytest.skip("just is missing; run through ./just test")
+    # Not root, so that nothing is installed; and none of these parts anywhere.
+    (tmp_path / "id").write_text("#!/bin/sh\necho 1000\n")
+    (tmp_path / "id").chmod(0o755)
+    script = subprocess.run(
+        [just, "--dry-run", "system", "mosquitto"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    for asked, says in (("mosquitto", "the demo uses amqtt"), ("mosquitto strace", "are skipped")):
+        told = subprocess.run(
+            ["/bin/sh", "-c", script.replace("/usr/sbin:/sbin", ""), "system", asked],
+            env={"PATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert says in told.stderr
+        assert "sudo apt-get install" in told.stderr
 
 
 def test_every_decision_says_what_we_lose() -> None:
