@@ -1,5 +1,6 @@
-"""What the pages promise is there: links lead somewhere, recipes exist, decisions name a cost."""
+"""What the pages promise is there: links, recipes, scenarios, error codes, a cost per decision."""
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sim.scenario import shipped
-from tests.house.tree import ROOT, tracked_files
+from tests.house.tree import PACKAGES, ROOT, sources, tracked_files
 
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s#]+)(?:#[^)\s]*)?\)")
 RECIPE = re.compile(r"\./just ([a-z0-9]+)")
@@ -87,6 +88,36 @@ def test_the_demo_s_set_up_says_what_it_does_without_a_broker(tmp_path: Path) ->
         )
         assert says in told.stderr
         assert "sudo apt-get install" in told.stderr
+
+
+def error_codes(package: str) -> set[str]:
+    """Of every class with a `code` of its own; a struct's `code` is a field, not a name."""
+    found: set[str] = set()
+    for source in sources(package):
+        for node in ast.walk(ast.parse(source.read_text())):
+            if not isinstance(node, ast.ClassDef) or "Struct" in map(ast.unparse, node.bases):
+                continue
+            for line in node.body:
+                match line:
+                    case (
+                        ast.Assign(targets=[ast.Name("code")], value=ast.Constant(str(code)))
+                        | ast.AnnAssign(target=ast.Name("code"), value=ast.Constant(str(code)))
+                    ):
+                        found.add(code)
+                    case _:
+                        pass
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_error_code_stands_once_in_its_package_s_table_and_no_other(package: str) -> None:
+    text = (ROOT / "docs" / "reference" / "errors.md").read_text()
+    _, _, part = text.partition(f"\n## {package}\n")
+    table, _, _ = part.partition("\n## ")
+    listed = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \|$", table, re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert set(listed) == error_codes(package)
+    assert listed
 
 
 def test_every_decision_says_what_we_lose() -> None:
