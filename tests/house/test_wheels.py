@@ -1,17 +1,47 @@
 """Both distributions, built and installed outside the repository, as a customer would have them."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.house.tree import PACKAGES, ROOT, bare_environment, tracked_files
 
+ANSWER_S = 60.0
+STOP_S = 30.0
+BUILD = """
+import sys
+from pathlib import Path
+from models.twins import build_twin
+
+build_twin("sides", "1.0.0", Path(sys.argv[1]))
+"""
+ASK = """
+import array, time
+import edge_agent
+from edge_agent.sdk import AgentUnavailable, Client, TaskRequired, UnknownTask
+
+end = time.monotonic() + 60
+while True:
+    try:
+        with Client() as client:
+            sample = array.array("f", [0, 6, 0, 0, 6, 0])
+            answer = client.infer(sample, deadline_ms=5000)
+        break
+    except (AgentUnavailable, TaskRequired, UnknownTask):
+        if time.monotonic() > end:
+            raise
+        time.sleep(0.1)
+print(edge_agent.__file__, answer.label, answer.source, answer.final, answer.version)
+"""
 SDK_FILES = ("edge_agent/__init__.py", "edge_agent/py.typed", "edge_agent/sdk/")
 
 
@@ -82,11 +112,37 @@ class Environment:
         except AssertionError:
             self._uv(*install)  # somebody emptied the cache
 
-    def run(self, *command: str) -> str:
-        return run(self.bin / command[0], *command[1:], cwd=self.home)
+    def run(self, *command: str, **environment: str) -> str:
+        return run(self.bin / command[0], *command[1:], cwd=self.home, **environment)
+
+    @contextmanager
+    def running(self, *command: str) -> Iterator[subprocess.Popen[str]]:
+        """An installed program, told to end after the block; it must end well."""
+        with (self.home / f"{command[0]}.log").open("w+") as log:
+            process = subprocess.Popen(
+                [self.bin / command[0], *command[1:]],
+                cwd=self.home,
+                env=bare_environment(self.home),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+            try:
+                yield process
+                process.terminate()
+                process.communicate(timeout=STOP_S)
+                assert process.returncode == 0
+            except BaseException:
+                log.seek(0)
+                sys.stderr.write(log.read())
+                raise
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.communicate()
 
     def _uv(self, *words: str) -> None:
-        # uv finds its cache and its index where this session has them, not in the empty home.
+        # uv finds its cache and its index where this machine has them, not in the empty home.
         kept = {"HOME", "SSL_CERT_FILE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HTTPS_PROXY"}
         settings = {
             name: value
@@ -103,35 +159,43 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return Environment(tmp_path_factory.mktemp("installed"))
 
 
-def door_of(script: str) -> Path:
-    target = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"][script]
-    return ROOT / str(target).split(".")[0] / "cli.py"
-
-
 def test_a_customer_installs_the_sdk_alone(
     environment: Environment, wheels: dict[str, Path]
 ) -> None:
     environment.install("--no-deps", str(wheels["longstop-sdk"]))
     told = environment.run("python", "-c", "import edge_agent; print(edge_agent.__file__)")
     assert str(environment.home) in told
-    if (ROOT / "edge_agent" / "sdk").exists():
-        environment.run("python", "-c", "import edge_agent.sdk")
+    environment.run("python", "-c", "import edge_agent.sdk")
 
 
-def test_a_device_runs_on_its_own_lock(environment: Environment, wheels: dict[str, Path]) -> None:
+def test_a_device_answers_on_its_own_lock(
+    environment: Environment, wheels: dict[str, Path]
+) -> None:
     environment.install("--require-hashes", "-r", str(ROOT / "requirements" / "agent.txt"))
     environment.install("--no-deps", *map(str, wheels.values()))
-    environment.run("python", "-c", "import edge_agent, models, sync")
-    if door_of("longstop-agent").exists():
-        assert "usage: longstop-agent" in environment.run("longstop-agent", "--help")
+    package = environment.home / "package"
+    environment.run("python", "-c", BUILD, str(package))
+    assert "sides 1.0.0 is whole" in environment.run("longstop-models", "verify", str(package))
+    data = environment.home / "device"
+    command = ("longstop-agent", "run", "--data", str(data), "--package", str(package))
+    with environment.running(*command):
+        told = environment.run("python", "-c", ASK, LONGSTOP_RUN=str(data / "run"))
+    imported_from, *answer = told.split()
+    assert Path(imported_from).is_relative_to(environment.home)
+    assert answer == ["middle", "edge", "True", "1.0.0"]
 
 
-def test_a_gateway_runs_on_its_own_lock(environment: Environment, wheels: dict[str, Path]) -> None:
+def test_a_gateway_is_ready_on_its_own_lock(
+    environment: Environment, wheels: dict[str, Path]
+) -> None:
     environment.install("--require-hashes", "-r", str(ROOT / "requirements" / "gateway.txt"))
     environment.install("--no-deps", *map(str, wheels.values()))
-    environment.run("python", "-c", "import cloud_gateway")
-    if door_of("longstop-gateway").exists():
-        assert "usage: longstop-gateway" in environment.run("longstop-gateway", "--help")
+    data = str(environment.home / "gateway")
+    words = ("serve", "--data", data, "--port", "0", "--broker", "none", "--json")
+    with environment.running("longstop-gateway", *words) as gateway:
+        assert gateway.stdout is not None
+        url = json.loads(gateway.stdout.readline())["gateway"]
+        assert httpx.get(f"{url}/health/ready", timeout=ANSWER_S).status_code == 200
 
 
 def test_uninstalling_the_programs_leaves_the_sdk_whole(
