@@ -11,6 +11,7 @@ AgentError
 |-- AlreadyEnrolled   it says so already, and something else than is asked for now
 |-- GatewayUnreachable  nobody answers at the address to enrol with
 |-- AgentAlreadyRunning  another agent holds this data or run folder
+|-- DataFolderUnusable  it cannot be made, read or written
 `-- SocketTaken       something that is no socket of ours lies where one should
 
 Every class carries a stable `code`; messages say what happened, to what, and what to do next.
@@ -66,6 +67,10 @@ class GatewayUnreachable(AgentError):
 
 class AgentAlreadyRunning(AgentError):
     code = "agent_already_running"
+
+
+class DataFolderUnusable(AgentError):
+    code = "data_folder_unusable"
 
 
 class SocketTaken(AgentError):

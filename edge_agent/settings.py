@@ -71,6 +71,15 @@ def token_file(loaded: AgentSettings, data: Path) -> Path:
     return Path(loaded.token_file).expanduser() if loaded.token_file else data / TOKEN
 
 
+def token(loaded: AgentSettings, data: Path) -> str:
+    """The device's token. Raises `NotEnrolled`."""
+    path = token_file(loaded, data)
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotEnrolled(f"the token in {path} cannot be read: {error}; enrol again") from error
+
+
 def check_enrolled(loaded: AgentSettings, data: Path) -> None:
     """Return if this device knows its gateway. Raises `NotEnrolled`."""
     missing = [name for name in ("device", "gateway", "public_key") if not getattr(loaded, name)]

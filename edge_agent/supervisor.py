@@ -19,8 +19,9 @@ from edge_agent.cloud.line import Line
 from edge_agent.cloud.link import CloudLink, DeviceReport
 from edge_agent.control import messages
 from edge_agent.control.run import AgentSocket
-from edge_agent.errors import PackageDoesNotRun
-from edge_agent.settings import AgentSettings, run_folder, token_file
+from edge_agent.errors import AgentError, PackageDoesNotRun, WorkerFailed
+from edge_agent.sdk.errors import LongstopError
+from edge_agent.settings import AgentSettings, run_folder, token, token_file
 from edge_agent.update import job
 from edge_agent.update.activation import Activation, Installed
 from edge_agent.update.local import LocalPackage
@@ -31,7 +32,7 @@ from edge_agent.upkeep.process import WorkerProcess
 from edge_agent.upkeep.run import Keeper, PackageOrder, TaskWorkers
 from edge_agent.upkeep.sockets import RunFolder
 from sync.clock import SystemClock
-from sync.errors import MalformedMessage
+from sync.errors import MalformedMessage, SettingsError
 from sync.outbox.run import Outbox
 from sync.runner import ThreadRunner
 from sync.transport.base import Transport
@@ -212,15 +213,18 @@ class Supervisor:
             from edge_agent.cloud.unlinked import Unlinked
 
             return Unlinked()
-        token = token_file(settings, self._data).read_text(encoding="utf-8").strip()
+        secret = token(settings, self._data)
         if settings.link == "http":
             from sync.transport.http import HttpTransport
 
-            return HttpTransport(settings.gateway, token)
+            try:
+                return HttpTransport(settings.gateway, secret)
+            except ValueError as error:
+                raise SettingsError(f"gateway: {error}") from error
         from sync.transport.mqtt import MqttTransport
 
         host, _, port = settings.mqtt.rpartition(":")
-        return MqttTransport(host.strip("[]"), int(port), device=settings.device, token=token)
+        return MqttTransport(host.strip("[]"), int(port), device=settings.device, token=secret)
 
     def _update_of(self, task: str) -> TaskUpdate:
         return TaskUpdate(
@@ -239,8 +243,10 @@ class Supervisor:
         if (local := self._packages.get(task)) is not None:
             source = job.FromFolder(str(local.folder))
         else:
-            token = token_file(self._settings, self._data)
-            source = job.FromGateway(self._settings.gateway, str(token), self._settings.public_key)
+            secret_file = token_file(self._settings, self._data)
+            source = job.FromGateway(
+                self._settings.gateway, str(secret_file), self._settings.public_key
+            )
         return await self._fetch_process.bring(task, version, source)
 
     def _workers_of(self, task: str) -> TaskWorkers:
@@ -262,13 +268,17 @@ class Supervisor:
         )
 
     async def _launch(self, task: str, package: PackageOrder) -> WorkerProcess:
+        try:
+            listening = self._sockets.task(task)
+        except (AgentError, LongstopError) as error:
+            raise WorkerFailed(str(error)) from error
         return await WorkerProcess.start(
             package=package.folder,
             task=task,
             digest=package.digest,
             device=self._settings.device,
             directory=self._settings.sources.get(task),
-            listening=self._sockets.task(task),
+            listening=listening,
             ears=self,
         )
 

@@ -12,6 +12,7 @@ for `Fetched` and 3 for the two others.
 """
 
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s fetch %(levelname)s %(name)s %(message)s"
     )
+    # Ctrl-C reaches every process of the terminal; when this one ends is the supervisor's to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A line for each of its requests would say less than ours.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     outcome = perform(msgspec.json.decode(sys.stdin.buffer.read(), type=Job))

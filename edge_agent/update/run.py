@@ -26,6 +26,7 @@ from sync.wire import v1
 
 log = logging.getLogger(__name__)
 
+SAVE_AGAIN_S = 5.0
 _outcome: msgspec.json.Decoder[job.Outcome] = msgspec.json.Decoder(job.Outcome)
 
 Fetch = Callable[[str, str], Awaitable[job.Outcome]]
@@ -94,7 +95,7 @@ class TaskUpdate:
                 self.state = step.state
                 lasting = replace(step.state, retry_at=0.0)
                 if lasting != saved:
-                    await self._runner.submit(partial(self._store.save, self._task, lasting))
+                    await self._save(lasting)
                     saved = lasting
                 for effect in step.effects:
                     await self._perform(effect)
@@ -102,6 +103,17 @@ class TaskUpdate:
             for acting in self._acting:
                 acting.cancel()
             await asyncio.gather(*self._acting, return_exceptions=True)
+
+    async def _save(self, state: Activation) -> None:
+        """What cannot be saved is not done: try until it can."""
+        while True:
+            try:
+                await self._runner.submit(partial(self._store.save, self._task, state))
+            except OSError as error:
+                log.error("update.state_not_saved task=%s why=%s", self._task, error)
+                await asyncio.sleep(SAVE_AGAIN_S)
+            else:
+                return
 
     async def _perform(self, effect: activation.Effect) -> None:
         match effect:

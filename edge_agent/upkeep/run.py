@@ -112,6 +112,9 @@ class Keeper:
         except WorkerFailed as error:
             self._failed(error)
             return False
+        except OSError as error:
+            self._failed(WorkerFailed(f"no worker can be started: {error}"))
+            return False
         self.pid = process.pid
         if self._leaving.is_set():
             process.retire()

@@ -10,7 +10,7 @@ import socket
 import stat
 from pathlib import Path
 
-from edge_agent.errors import AgentAlreadyRunning, SocketTaken
+from edge_agent.errors import AgentAlreadyRunning, AgentError, SocketTaken
 from edge_agent.sdk.places import agent_socket, task_socket
 
 BACKLOG = 256
@@ -42,15 +42,21 @@ class RunFolder:
     def _listen(self, path: str) -> socket.socket:
         if path in self._open:
             return self._open[path]
-        self._folder.mkdir(parents=True, exist_ok=True)
-        _clear(Path(path))
         listening = socket.socket(socket.AF_UNIX)
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _clear(Path(path))
             listening.bind(path)
             listening.listen(BACKLOG)
         except OSError as error:
             listening.close()
-            raise SocketTaken(f"no socket can be made at {path}: {error.strerror}") from error
+            raise SocketTaken(
+                f"no socket can be made at {path}: {error.strerror}; choose another run folder"
+                " (--set run=…)"
+            ) from error
+        except AgentError:
+            listening.close()
+            raise
         listening.setblocking(False)
         self._open[path] = listening
         return listening

@@ -102,6 +102,27 @@ def a_file_in_the_way(folder: Path) -> list[str]:
     return ["run", "--data", str(folder)]
 
 
+def no_token(folder: Path) -> list[str]:
+    (enrolled(folder) / "token").unlink()
+    (folder / "token").mkdir()
+    return ["run", "--data", str(folder)]
+
+
+def no_such_port(folder: Path) -> list[str]:
+    return ["run", "--data", str(enrolled(folder)), "--set", "gateway=http://there:99999"]
+
+
+def data_is_a_file(folder: Path) -> list[str]:
+    enrolled(folder)
+    (folder / "agent.lock").mkdir()
+    return ["run", "--data", str(folder)]
+
+
+def run_is_a_file(folder: Path) -> list[str]:
+    (enrolled(folder) / "run").write_text("mine")
+    return ["run", "--data", str(folder)]
+
+
 def no_package(folder: Path) -> list[str]:
     return ["run", "--data", str(folder), "--package", str(folder / "nothing")]
 
@@ -172,6 +193,10 @@ def other_settings_before(folder: Path) -> list[str]:
         (mqtt_without_address, "not_enrolled", "mqtt"),
         (long_path, "socket_path_too_long", "shorter run folder"),
         (a_file_in_the_way, "socket_taken", "agent.sock"),
+        (no_token, "not_enrolled", "enrol again"),
+        (no_such_port, "bad_settings", "gateway"),
+        (data_is_a_file, "data_folder_unusable", "another data folder"),
+        (run_is_a_file, "socket_taken", "another run folder"),
         (no_package, "bad_request", "longstop-models inspect"),
         (no_agent, "agent_unavailable", "longstop-agent run"),
         (no_array, "bad_request", "numpy.save"),
