@@ -54,6 +54,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.verb == "verify" and (given.key is None) != (given.release is None):
         parser.error("--key and --release belong together")
     try:
+        code = _perform(given)
+        sys.stdout.flush()  # here, where a reader that left can still be answered for
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more can be said to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _perform(given: argparse.Namespace) -> int:
+    try:
         match given.verb:
             case "inspect":
                 _inspect(given.path, as_json=given.json)
@@ -61,18 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _verify(given.path, given.key, given.release, as_json=given.json)
             case _:
                 _build(given.task, given.version, given.out, as_json=given.json)
-        sys.stdout.flush()  # here, where a reader that left can still be answered for
     except (ModelsError, SyncError) as error:
         print(f"longstop-models: {error.code}: {error}", file=sys.stderr)
         if given.json:
             _print_json(Failure(error.code, str(error)))
         return 1
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing more can be said to them.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 
