@@ -10,7 +10,7 @@ from typing import TypeVar
 import httpx
 import msgspec
 
-from cloud_gateway.errors import BadKeyPlace, GatewayRefused, GatewayUnreachable
+from cloud_gateway.errors import BadKeyPlace, DataUnusable, GatewayRefused, GatewayUnreachable
 from cloud_gateway.shapes import (
     ADDRESS,
     PUBLISHER,
@@ -162,7 +162,13 @@ def make_key(data: Path, private: Path) -> str:
     if private.exists():
         key = keys.load_private(private)
     else:
-        private.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            private.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise BadKeyPlace(
+                f"the folder of {private} cannot be made ({error.strerror}); name another place "
+                "with --private"
+            ) from error
         key = keys.generate()
         keys.save_private(key, private)
     text = keys.public_text(key)
@@ -171,8 +177,13 @@ def make_key(data: Path, private: Path) -> str:
             f"{trusted} holds another key, and devices enrolled with it trust no second one; "
             "remove that file first if it is to be replaced, and enrol the devices again"
         )
-    trusted.parent.mkdir(parents=True, exist_ok=True)
-    trusted.write_text(text + "\n", encoding="ascii")
+    try:
+        trusted.parent.mkdir(parents=True, exist_ok=True)
+        trusted.write_text(text + "\n", encoding="ascii")
+    except OSError as error:
+        raise DataUnusable(
+            f"{trusted} cannot be written ({error.strerror}); name another folder with --data"
+        ) from error
     return text
 
 

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -23,7 +24,7 @@ from cloud_gateway.broker.run import Broker
 from cloud_gateway.dashboard import routes as dashboard
 from cloud_gateway.database import Database
 from cloud_gateway.desk import Desk
-from cloud_gateway.errors import DataInUse, Forbidden, GatewayError
+from cloud_gateway.errors import DataInUse, DataUnusable, Forbidden, GatewayError
 from cloud_gateway.fleet import feed
 from cloud_gateway.fleet import routes as fleet_routes
 from cloud_gateway.fleet.routes import Addresses
@@ -67,7 +68,7 @@ class Gateway:
         in_memory: bool,
     ) -> None:
         data = settings.data
-        data.mkdir(parents=True, exist_ok=True)
+        _usable(data)
         self.settings = settings
         self.clock = clock
         self.http_address = f"http://{settings.host}:{settings.port}"
@@ -284,6 +285,19 @@ def create_app(
         app.add_exception_handler(kind, problems.on_error)
     app.add_exception_handler(Exception, problems.on_error)
     return app
+
+
+def _usable(data: Path) -> None:
+    """Make the data folder. Raises `DataUnusable`."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=data):
+            pass
+    except OSError as error:
+        raise DataUnusable(
+            f"the data folder {data} cannot be made or written ({error.strerror}); name another "
+            "with --data, or give the gateway the right to write there"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ _BEARER = "bearer "
 
 
 def new_token() -> str:
-    return secrets.token_urlsafe(32)
+    """A secret that says whose it is, and never begins with a dash: it stands on a command line."""
+    return f"lt_{secrets.token_urlsafe(32)}"
 
 
 def token_hash(token: str) -> bytes:

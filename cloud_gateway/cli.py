@@ -57,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_json(_Failed(error.code, str(error)))
         print(f"longstop-gateway: {error.code}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more can be said to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         return 130
     return 0

@@ -32,6 +32,7 @@ GatewayError
 |   `-- BadKeyPlace           a signing key where it must not be
 `-- StartError
     |-- DataInUse             another gateway holds this data folder
+    |-- DataUnusable          the data folder cannot be made or written
     |-- PortTaken
     `-- BrokerFailed          the broker does not start
 
@@ -168,6 +169,10 @@ class StartError(GatewayError):
 
 class DataInUse(StartError):
     code = "data_in_use"
+
+
+class DataUnusable(StartError):
+    code = "data_folder_unusable"
 
 
 class PortTaken(StartError):

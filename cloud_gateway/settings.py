@@ -1,13 +1,16 @@
 """Every setting of the gateway. `cli.py` reads them once, everything else is handed them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from models.archive import MAX_PACKED
 from sync.wire.codec import MAX_MESSAGE
 
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Size = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
 BrokerKind = Literal["auto", "mosquitto", "amqtt", "none"]
 
 
@@ -16,12 +19,12 @@ class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     kind: BrokerKind = "auto"
     """`auto`: mosquitto where it is installed, else amqtt."""
-    port: int = 1883
+    port: Port = 1883
     """0: any free port."""
-    restart_base_s: float = 0.5
-    restart_cap_s: float = 30.0
+    restart_base_s: Seconds = 0.5
+    restart_cap_s: Seconds = 30.0
     """A broker that dies is started again after a full-jitter wait between these."""
-    max_in_flight: int = 256
+    max_in_flight: Size = 256
     """Messages from devices being worked on; further ones are dropped, and their devices repeat."""
 
 
@@ -30,9 +33,9 @@ class InferenceSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     provider: Literal["auto", "cpu"] = "auto"
     """`auto`: CUDA where there is one."""
-    inline_below_us: int = 500
+    inline_below_us: Annotated[int, Meta(ge=0)] = 500
     """A model whose warm-up run is shorter runs in the event loop: a thread would cost more."""
-    max_waiting: int = 64
+    max_waiting: Size = 64
     """Requests waiting for one model; further ones are refused as `overloaded`."""
 
 
@@ -42,13 +45,13 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     data: Path = Path("longstop-gateway")
     """Folder of the database, archives, keys and the broker's files; nothing is kept elsewhere."""
     host: str = "127.0.0.1"
-    port: int = 8080
+    port: Port = 8080
     """0: any free port."""
-    max_body_bytes: int = MAX_MESSAGE
-    max_archive_bytes: int = MAX_PACKED
-    dead_letter_bytes: int = 64 << 20
+    max_body_bytes: Size = MAX_MESSAGE
+    max_archive_bytes: Size = MAX_PACKED
+    dead_letter_bytes: Size = 64 << 20
     """Kept per device of what could not be read."""
-    beat_flush_s: float = 1.0
+    beat_flush_s: Seconds = 1.0
     """Heartbeats and escalation counts reach the database at most this late."""
     page: Literal["loopback", "open"] = "loopback"
     """Who may look at the fleet without the admin token: this machine, or everybody."""

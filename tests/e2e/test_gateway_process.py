@@ -152,6 +152,9 @@ def test_commands_tell_the_gateway_and_the_line_they_print_enrols(tmp_path: Path
         (["serve", "--port", "0", "--broker", "none"], "data_in_use"),
         (["serve", "--set", "brokr.kind=none"], "bad_settings"),
         (["serve", "--set", "port=many"], "bad_settings"),
+        (["serve", "--port", "99999"], "bad_settings"),
+        (["serve", "--mqtt-port", "99999"], "bad_settings"),
+        (["serve", "--set", "max_body_bytes=-1"], "bad_settings"),
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else value,
 )
@@ -170,6 +173,24 @@ def test_a_command_that_fails_says_why_in_one_line(
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     with gateway_process(tmp_path_factory.mktemp("gateway"), "--broker", "none") as running:
         yield running
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["serve", "--data", "{file}"], "data_folder_unusable"),
+        (["serve", "--data", "/proc/longstop"], "data_folder_unusable"),
+        (["key", "init", "--data", "{free}", "--private", "{file}/key"], "bad_key_place"),
+        (["key", "init", "--data", "{file}", "--private", "{free}/key"], "data_folder_unusable"),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_named(tmp_path: Path, words: list[str], code: str) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    done = run_command(*(word.format(file=file, free=tmp_path / "free") for word in words))
+    assert done.code == 1
+    assert done.stderr.startswith(f"longstop-gateway: {code}: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_command_without_a_gateway_says_how_to_start_one(tmp_path: Path) -> None:
