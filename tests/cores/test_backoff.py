@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.backoff import Backoff, delay_s
+from sync.backoff import Backoff, delay_by_outage_s, delay_s
 
 HALF_A_SECOND = Backoff(base_s=0.5, cap_s=30.0)
 
@@ -24,3 +24,13 @@ def test_chance_spreads_a_fleet_over_the_whole_window() -> None:
     assert delays == sorted(delays)
     assert delays[0] < 0.5
     assert delays[-1] > 3.9
+
+
+def test_after_an_outage_the_wait_is_a_small_share_of_it() -> None:
+    almost_one = 0.999999
+    ceilings = [
+        round(delay_by_outage_s(HALF_A_SECOND, down_s, almost_one), 2)
+        for down_s in (0, 5, 10, 60, 3600)
+    ]
+    assert ceilings == [0.5, 0.5, 0.8, 4.8, 30.0]
+    assert delay_by_outage_s(HALF_A_SECOND, 10, 0.0) > 0
