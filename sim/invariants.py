@@ -12,14 +12,12 @@ the shipped cloud file.
 4. *Every hard input ends with the cloud's answer, or stands as lost or pending.*
 """
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
-from sync.wire import codec, v1
+from sim.books import DeviceFiles, Ranges, size
+from sync.wire import v1
 
 
 class InvariantBroken(AssertionError):
@@ -48,25 +46,6 @@ class Known:
 
     hard: Sequence[bool]
     cloud: Sequence[str]
-
-
-Ranges = list[tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class DeviceFiles:
-    """One device's records as both databases hold them."""
-
-    issued: int
-    pending: Ranges
-    delivered: Ranges
-    lost: Ranges
-    waiting: frozenset[str]
-    """Request ids whose question stands in the outbox."""
-    records: Sequence[v1.Record]
-    """All that reached the gateway, and all still pending."""
-    counted: int
-    """Answers in the gateway's aggregates."""
 
 
 def answered_in_time(asked: Iterable[Asked], now: float) -> None:
@@ -155,43 +134,6 @@ def hard_ends_in_cloud(
                 f"{request.request_id} ended with {label!r}; the cloud model says "
                 f"{known.cloud[request.sample]!r}"
             )
-
-
-def read_files(device: str, outbox: Path, gateway: Path, *, bodies: bool) -> DeviceFiles:
-    """Read one device's side and the gateway's side of its records."""
-    with closing(sqlite3.connect(f"file:{outbox}?mode=ro", uri=True)) as own:
-        ((issued,),) = own.execute("SELECT v - 1 FROM meta WHERE k = 'next'")
-        pending: Ranges = own.execute("SELECT lo, hi FROM batch").fetchall()
-        unreported: Ranges = own.execute("SELECT lo, hi FROM lost").fetchall()
-        waiting = frozenset(row[0] for row in own.execute("SELECT request_id FROM escalation"))
-        packed = own.execute("SELECT body FROM batch").fetchall() if bodies else []
-    with closing(sqlite3.connect(f"file:{gateway}?mode=ro", uri=True)) as cloud:
-        mine = (device,)
-        delivered: Ranges = cloud.execute(
-            "SELECT lo, hi FROM batch WHERE device = ?", mine
-        ).fetchall()
-        lost: Ranges = cloud.execute("SELECT lo, hi FROM loss WHERE device = ?", mine).fetchall()
-        ((counted,),) = cloud.execute(
-            "SELECT coalesce(sum(n), 0) FROM device_answers"
-            " WHERE route <> 'revised' AND device = ?",
-            mine,
-        )
-        if bodies:
-            packed += cloud.execute("SELECT body FROM batch WHERE device = ?", mine).fetchall()
-    return DeviceFiles(
-        issued=issued,
-        pending=pending,
-        delivered=delivered,
-        lost=[*lost, *unreported],
-        waiting=waiting,
-        records=[record for (body,) in packed for record in codec.unpack_records(body)],
-        counted=counted,
-    )
-
-
-def size(ranges: Ranges) -> int:
-    """How many numbers these ranges hold."""
-    return sum(hi - lo + 1 for lo, hi in ranges)
 
 
 def _disjoint(device: str, ranges: Ranges) -> None:

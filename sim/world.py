@@ -7,7 +7,7 @@ What is replaced, and nothing else (`REPLACED`, held to by a test):
 | sockets: HTTP and MQTT transports | the shipped memory transport over a `sim.link.Link` |
 | threads: `ThreadRunner` | the shipped `InlineRunner` |
 | clocks: `SystemClock` | `sim.loop.VirtualClock` |
-| processes: worker's pipe and socket pair | a call, in `_Handover` |
+| processes: worker's pipe and socket pair | a call, in `Handover` |
 | models trained on data | the shipped twins, which answer what their input says |
 
 Nothing here decides what an agent or a gateway decides: which input is hard, when to give up
@@ -16,19 +16,18 @@ waiting, what to send again, what to count.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import httpx
 from fastapi import FastAPI
-from starlette.types import Message
 
 from cloud_gateway.app import create_app
 from cloud_gateway.settings import BrokerSettings, Settings
 from edge_agent import __version__
-from edge_agent.cascade.ports import CloudReply, InferRequest
+from edge_agent.cascade.ports import InferRequest
 from edge_agent.cascade.run import Cascade
 from edge_agent.cloud.circuit import Pace
 from edge_agent.cloud.link import CloudLink, DeviceReport, LinkSettings
@@ -36,7 +35,9 @@ from edge_agent.engine import Engine
 from models.manifest import Role
 from models.package import read
 from models.predict import Predictor
-from sim import invariants, loop, report, workload
+from sim import books, invariants, loop, report, workload
+from sim.asgi import deliver_to
+from sim.device import Device, Handover
 from sim.invariants import Asked, InvariantBroken
 from sim.link import Link
 from sim.operator import Operator, scratch_folder
@@ -46,45 +47,12 @@ from sync.outbox.delivery import Policy
 from sync.outbox.run import Outbox, OutboxSettings
 from sync.runner import InlineRunner, Runner
 from sync.transport.memory import MemoryTransport
-from sync.wire import codec, v1
+from sync.wire import v1
 
-REPLACED: Final = ("Link", "VirtualClock", "_Handover")
+REPLACED: Final = ("Link", "VirtualClock", "Handover")
 """Names of the classes of `sim` that stand inside a running device or gateway."""
 VERSION = "1.0.0"
 Progress = Callable[[float, int], None]
-
-
-class _Handover:
-    """Stands for the worker's socket pair and pipe: what it hands over arrives at once."""
-
-    def __init__(self, link: CloudLink) -> None:
-        self._link = link
-        self._storing: set[asyncio.Future[object]] = set()
-
-    def ask(self, escalation: v1.Escalation, client: str, until: float) -> Awaitable[CloudReply]:
-        del until  # the caller cancels; what was handed over stays handed over
-        return self._link.escalate(client, escalation)
-
-    def put(self, record: v1.Answered) -> None:
-        stored: asyncio.Future[object] = asyncio.ensure_future(self._link.record(record))
-        self._storing.add(stored)
-        stored.add_done_callback(self._storing.discard)
-
-    async def finish(self) -> None:
-        """Wait until everything handed over is durable."""
-        await asyncio.gather(*self._storing)
-
-
-@dataclass(frozen=True)
-class Device:
-    """One simulated device: everything shipped, wired as supervisor and worker wire it."""
-
-    name: str
-    outbox: Outbox
-    radio: Link
-    link: CloudLink
-    handover: _Handover
-    cascade: Cascade
 
 
 class World:
@@ -149,7 +117,7 @@ class World:
             settings=OutboxSettings(linger_ms=tuning.linger_ms, policy=Policy(backoff=patient)),
             chance=random.Random(f"{self.seed} {name} outbox"),
         )
-        radio = Link(self.scenario.weather, chance, _to(self.app, token))
+        radio = Link(self.scenario.weather, chance, deliver_to(self.app, token))
         state = v1.TaskState(workload.TASK, VERSION, "", "serving")
         link = CloudLink(
             device=name,
@@ -170,7 +138,7 @@ class World:
             clock=self.clock,
             typical_s=1e-6,
         )
-        handover = _Handover(link)
+        handover = Handover(link)
         cascade = Cascade(
             engine=engine, ask=handover, records=handover, clock=self.clock, device=name
         )
@@ -217,11 +185,11 @@ class World:
                 await asyncio.sleep(begun + moment - self.clock.monotonic())
                 requests.create_task(self.ask(device, number, chance.randrange(pool)))
 
-    def check(self, *, at_the_end: bool) -> Mapping[str, invariants.DeviceFiles]:
+    def check(self, *, at_the_end: bool) -> Mapping[str, books.DeviceFiles]:
         """Hold the fleet to its invariants. Raises `InvariantBroken`."""
         invariants.answered_in_time(self.asked.values(), self.clock.monotonic())
         files = {
-            name: invariants.read_files(
+            name: books.read_files(
                 name, self.outbox_database(name), self.gateway_database, bodies=at_the_end
             )
             for name in self.devices
@@ -257,7 +225,7 @@ def run(scenario: Scenario, *, seed: int, progress: Progress | None = None) -> r
 async def _story(world: World, progress: Progress | None) -> report.Result:
     async with world.app.router.lifespan_context(world.app):
         await world.populate()
-        files: Mapping[str, invariants.DeviceFiles] = {}
+        files: Mapping[str, books.DeviceFiles] = {}
         broken: str | None = None
         try:
             await _live(world, progress)
@@ -295,7 +263,7 @@ async def _live(world: World, progress: Progress | None) -> None:
 
 
 def _result(
-    world: World, files: Mapping[str, invariants.DeviceFiles], broken: str | None
+    world: World, files: Mapping[str, books.DeviceFiles], broken: str | None
 ) -> report.Result:
     asked = list(world.asked.values())
     radios = [device.radio for device in world.devices.values()]
@@ -314,9 +282,9 @@ def _result(
         provisional=sum(1 for one in asked if one.source and not one.final),
         revised=sum(1 for x in held for record in x.records if isinstance(record, v1.Revised)),
         issued=sum(x.issued for x in held),
-        delivered=sum(invariants.size(x.delivered) for x in held),
-        lost=sum(invariants.size(x.lost) for x in held),
-        pending=sum(invariants.size(x.pending) for x in held),
+        delivered=sum(books.size(x.delivered) for x in held),
+        lost=sum(books.size(x.lost) for x in held),
+        pending=sum(books.size(x.pending) for x in held),
         messages_carried=sum(radio.carried for radio in radios),
         messages_swallowed=sum(radio.swallowed for radio in radios),
         messages_repeated=sum(radio.repeated for radio in radios),
@@ -328,42 +296,3 @@ def _result(
 def _inline(name: str) -> Runner:
     del name  # a thread would be called so
     return InlineRunner()
-
-
-def _to(app: FastAPI, token: str) -> Callable[[bytes], Awaitable[bytes]]:
-    """Delivers a message to the gateway's own HTTP route, without a socket between."""
-    headers = [(b"authorization", b"Bearer " + token.encode())]
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": "/v1/up",
-        "raw_path": b"/v1/up",
-        "query_string": b"",
-        "root_path": "",
-        "server": ("gateway", 80),
-        "client": ("device", 1),
-        "headers": headers,
-    }
-
-    async def deliver(message: bytes) -> bytes:
-        status, body = 0, b""
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": message, "more_body": False}
-
-        async def send(event: Message) -> None:
-            nonlocal status, body
-            if event["type"] == "http.response.start":
-                status = event["status"]
-            else:
-                body += event.get("body", b"")
-
-        await app(dict(scope), receive, send)
-        if status != 200:
-            return codec.encode(v1.Refused(f"http_{status}", body.decode(), permanent=False))
-        return body
-
-    return deliver

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import msgspec
 
+from sim.books import DeviceFiles, size
 from sim.demo.book import Entry, Revised, Sent
 from sim.demo.plan import FIRST, LATE_MS, UPDATED, Device
 from sim.meter import Tally
+from sync.wire import v1
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,21 @@ class Ledger:
     lost: int
     pending: int
     answered_ids: Sequence[str]
-    """Request ids of the answer records in the gateway's database, repetitions included."""
+    """Request ids of the answer records in both databases, repetitions included."""
     answers_counted: int
     """Sum of the gateway's aggregates for this device."""
+
+
+def ledger_of(files: DeviceFiles) -> Ledger:
+    """The ledger as the databases hold it."""
+    return Ledger(
+        issued=files.issued,
+        delivered=size(files.delivered),
+        lost=size(files.lost),
+        pending=size(files.pending),
+        answered_ids=[r.request_id for r in files.records if isinstance(r, v1.Answered)],
+        answers_counted=files.counted,
+    )
 
 
 @dataclass(frozen=True)

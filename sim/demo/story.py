@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sim.demo import book, databases, judge, plan, reference, sabotage
+from sim import books
+from sim.demo import book, judge, plan, reference, sabotage
 from sim.demo.caller import Errand
 from sim.demo.fleet import Fleet
 from sim.demo.plan import Device
@@ -96,13 +97,15 @@ async def tell(fleet: Fleet, tasks: tuple[str, ...], wishes: Wishes) -> Outcome:
 
     say("counting: both databases, the callers' books, the proxy's meters, both models again")
     windows = judge.Windows(cut_began, cut_ended, update_began, update_done)
-    confirmed = databases.refusals(fleet.database, plan.TAMPERED)
+    confirmed = books.refusals(fleet.database, plan.TAMPERED)
     witnesses = [
         judge.Witness(
             device=device,
             book=book.read(fleet.book(device)),
             tally=fleet.proxies[device.name].tally,
-            ledger=databases.ledger(device.name, fleet.outbox(device), fleet.database),
+            ledger=judge.ledger_of(
+                books.read_files(device.name, fleet.outbox(device), fleet.database, bodies=True)
+            ),
             serving=serving[device.name],
             refusal=refused[device.name] if device.name in confirmed else "",
         )
