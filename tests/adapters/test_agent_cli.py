@@ -20,6 +20,7 @@ from edge_agent.settings import load
 from sync.outbox.store import Limits, Put, Store
 from sync.trust import keys
 from sync.wire import codec, v1
+from tests.records import answered, revised
 
 KEY = keys.public_text(keys.generate())
 
@@ -330,7 +331,8 @@ def test_the_outbox_is_shown_while_it_is_open_and_never_changed(
     store = Store.open(path, new_incarnation="ab12", limits=Limits())
     tensor = v1.Tensor("x", "FP32", (2,), bytes(8))
     asked = v1.Escalation("bench-1", "r1", "apparel", "1.0.0", 0, (tensor,))
-    store.commit([Put(answered("r1"), escalation=asked)], 5.0)
+    owed = answered("r1", final=False, reason="link_down", hard=True)
+    store.commit([Put(owed, escalation=asked)], 5.0)
     store.commit([Put(revised("r0"), revision_for="app")], 6.0)
     store.lose(2, "pipe_full")
     before = {part.name: part.stat().st_size for part in path.parent.iterdir()}
@@ -362,32 +364,6 @@ def told_bytes(store: Store, number: int) -> int:
     batch = store.batch(row)
     assert batch is not None
     return len(batch.body)
-
-
-def answered(request_id: str) -> v1.Answered:
-    return v1.Answered(
-        request_id=request_id,
-        client="app",
-        task="apparel",
-        version="1.0.0",
-        digest="d",
-        route="edge",
-        final=False,
-        reason="link_down",
-        label="coat",
-        confidence=0.5,
-        hard=True,
-        deadline_ms=300,
-        prepare_us=1,
-        run_us=1,
-        wait_us=1,
-        total_us=1,
-        at=0.0,
-    )
-
-
-def revised(request_id: str) -> v1.Revised:
-    return v1.Revised(request_id, "app", "apparel", "coat", 0.9, "1.0.0", 0.0)
 
 
 def test_output_nobody_reads_any_more_is_no_traceback(tmp_path: Path) -> None:

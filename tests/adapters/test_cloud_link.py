@@ -17,6 +17,7 @@ from sync.outbox.run import Outbox
 from sync.runner import InlineRunner
 from sync.transport.memory import MemoryTransport
 from sync.wire import codec, v1
+from tests.records import answered
 
 SETTINGS = LinkSettings(pace=Pace(beat_s=10), reply_timeout_s=3)
 
@@ -117,7 +118,13 @@ class Device:
         except TimeoutError:
             pass
         record = answered(
-            request_id, label, final=final, reason=reason, took_s=self.loop.time() - began
+            request_id,
+            route="cloud" if final else "edge",
+            final=final,
+            reason=reason,
+            label=label,
+            hard=True,
+            total_us=round((self.loop.time() - began) * 1e6),
         )
         self.storing = self.link.record(record)
         return record
@@ -126,30 +133,6 @@ class Device:
 def question(request_id: str, timeout_ms: int = 300) -> v1.Escalation:
     tensor = v1.Tensor("x", "FP32", (1,), b"\0\0\0\0")
     return v1.Escalation("bench-1", request_id, "apparel", "1.0.0", timeout_ms, (tensor,))
-
-
-def answered(
-    request_id: str, label: str, *, final: bool, reason: str, took_s: float = 0.0
-) -> v1.Answered:
-    return v1.Answered(
-        request_id=request_id,
-        client="app",
-        task="apparel",
-        version="1.0.0",
-        digest="d",
-        route="cloud" if final else "edge",
-        final=final,
-        reason=reason,
-        label=label,
-        confidence=0.5,
-        hard=True,
-        deadline_ms=300,
-        prepare_us=0,
-        run_us=0,
-        wait_us=0,
-        total_us=round(took_s * 1e6),
-        at=0.0,
-    )
 
 
 @asynccontextmanager
@@ -256,8 +239,8 @@ def test_a_request_asked_and_recorded_twice_counts_once(tmp_path: Path) -> None:
             assert second.final
             third = await it.infer("r1")
             assert third.label == "cloud-r1"
-            await it.link.record(answered("easy", "edge", final=True, reason="confident"))
-            await it.link.record(answered("easy", "edge", final=True, reason="confident"))
+            await it.link.record(answered("easy"))
+            await it.link.record(answered("easy"))
             await asyncio.sleep(5)
             assert (await it.outbox.ledger()).issued == 2
         assert gateway.asked == {"r1": 1}

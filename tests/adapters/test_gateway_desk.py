@@ -10,26 +10,8 @@ from sqlalchemy import Connection
 
 from sync.wire import codec, v1
 from tests.asgi_gateway import PLAIN, AsgiGateway, asgi_gateway
+from tests.records import answered
 
-ANSWER = v1.Answered(
-    request_id="r",
-    client="c",
-    task="sides",
-    version="1",
-    digest="abc",
-    route="edge",
-    final=True,
-    reason="confident",
-    label="left",
-    confidence=0.9,
-    hard=False,
-    deadline_ms=300,
-    prepare_us=1,
-    run_us=2,
-    wait_us=0,
-    total_us=9,
-    at=9.0,
-)
 BEAT = v1.Beat(
     device="d1",
     incarnation="i1",
@@ -46,7 +28,7 @@ BEAT = v1.Beat(
 
 
 def batch(lo: int = 1, hi: int = 1, *, device: str = "d1") -> v1.Batch:
-    body = codec.pack_records([ANSWER] * (hi - lo + 1))
+    body = codec.pack_records([answered()] * (hi - lo + 1))
     return v1.Batch(device, "i1", 1, lo, hi, 10.0, body)
 
 

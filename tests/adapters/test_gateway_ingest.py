@@ -17,26 +17,7 @@ from cloud_gateway.telemetry.ingest import Ingest, Outcome
 from sync.clock import Clock
 from sync.runner import ThreadRunner
 from sync.wire import codec, v1
-
-ANSWER = v1.Answered(
-    request_id="r",
-    client="c",
-    task="apparel",
-    version="1",
-    digest="abc",
-    route="edge",
-    final=True,
-    reason="confident",
-    label="shirt",
-    confidence=0.9,
-    hard=False,
-    deadline_ms=300,
-    prepare_us=10,
-    run_us=200,
-    wait_us=0,
-    total_us=400,
-    at=125.0,
-)
+from tests.records import answered
 
 
 class Noon:
@@ -122,7 +103,7 @@ class Bench:
 
 
 def batch_of(lo: int, hi: int, *, label: str = "shirt", device: str = "d1") -> v1.Batch:
-    records = [structs.replace(ANSWER, label=label) for _ in range(lo, hi + 1)]
+    records = [answered(label=label)] * (hi - lo + 1)
     return raw_batch(lo, hi, codec.pack_records(records), device=device)
 
 
@@ -248,9 +229,9 @@ def packed(records: Sequence[object]) -> bytes:
         (packed([1, 2]), "malformed_message"),
         (b"not zstd", "malformed_message"),
         (b"", "malformed_message"),
-        (codec.pack_records([ANSWER])[:-3], "malformed_message"),
-        (codec.pack_records([ANSWER, ANSWER]), "wrong_count"),
-        (codec.pack_records([structs.replace(ANSWER, total_us=1 << 62)]), "out_of_bounds"),
+        (codec.pack_records([answered()])[:-3], "malformed_message"),
+        (codec.pack_records([answered(), answered()]), "wrong_count"),
+        (codec.pack_records([answered(total_us=1 << 62)]), "out_of_bounds"),
     ],
     ids=[
         *("bomb", "lying bomb", "unknown tag", "short record", "no records", "no zstd", "empty"),
@@ -280,7 +261,7 @@ def test_numbers_that_make_no_range_are_kept_as_a_dead_letter(
     tmp_path: Path, lo: int, hi: int
 ) -> None:
     async def check(made: Bench) -> None:
-        ack = await made.send(raw_batch(lo, hi, codec.pack_records([ANSWER])))
+        ack = await made.send(raw_batch(lo, hi, codec.pack_records([answered()])))
         assert (ack.outcome, ack.lo, ack.hi) == ("dead_letter", lo, hi)
         assert [code for code, _ in await made.letters()] == ["bad_range"]
         assert await made.taken() == []
@@ -290,7 +271,7 @@ def test_numbers_that_make_no_range_are_kept_as_a_dead_letter(
 
 def test_times_and_counts_that_are_none_hold_nothing_up(tmp_path: Path) -> None:
     async def check(made: Bench) -> None:
-        body = codec.pack_records([structs.replace(ANSWER, at=float("nan"))])
+        body = codec.pack_records([answered(at=float("nan"))])
         odd = structs.replace(raw_batch(1, 1, body), at=float("inf"), boot=1 << 63)
         assert (await made.send(odd)).outcome == "committed"
         assert await made.counted() == (1, 1)

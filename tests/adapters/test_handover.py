@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable, Coroutine
 
 import pytest
-from msgspec.structs import replace
 
 from edge_agent.cloud import handover
 from edge_agent.cloud.ask import MOST_UNSENT, SupervisorAsk
@@ -17,32 +16,12 @@ from edge_agent.errors import BadOrder, SupervisorGone
 from edge_agent.sdk.wire import HEADER, MAX_META, Frame
 from sync.errors import MalformedMessage
 from sync.wire import codec, v1
+from tests.records import answered
 
 QUESTION = v1.Escalation(
     "bench-1", "case-7", "sides", "3", 270, (v1.Tensor("answers", "FP32", (6,), bytes(24)),)
 )
 ORDER = handover.WorkerOrder(3, 4, 5, "/var/p", "sides", "ab", "bench-1")
-
-
-RECORD = v1.Answered(
-    request_id="case-7",
-    client="shop",
-    task="sides",
-    version="3",
-    digest="ab",
-    route="edge",
-    final=True,
-    reason="confident",
-    label="left",
-    confidence=0.9,
-    hard=False,
-    deadline_ms=300,
-    prepare_us=1,
-    run_us=1,
-    wait_us=0,
-    total_us=3,
-    at=1.8e9,
-)
 
 
 class Pair:
@@ -224,17 +203,17 @@ class Pipe:
 
 def test_a_record_stands_in_the_pipe_with_its_length() -> None:
     with Pipe() as pipe:
-        pipe.records.put(RECORD)
+        pipe.records.put(answered())
         data = pipe.read()
         assert int.from_bytes(data[:2], "little") == len(data) - 2
-        assert codec.decode_record(data[2:]) == RECORD
+        assert codec.decode_record(data[2:]) == answered()
 
 
 def test_records_without_room_are_counted_and_told_together() -> None:
     async def story(pipe: Pipe) -> None:
-        size = len(handover.pack_record(RECORD) or b"")
+        size = len(handover.pack_record(answered()) or b"")
         for _ in range(1000):
-            pipe.records.put(RECORD)
+            pipe.records.put(answered())
         await settle(lambda: bool(pipe.missed))
         (missed,) = pipe.missed
         assert 0 < missed < 1000
@@ -246,7 +225,7 @@ def test_records_without_room_are_counted_and_told_together() -> None:
 
 def test_a_record_that_could_be_torn_is_counted_instead() -> None:
     async def story(pipe: Pipe) -> None:
-        pipe.records.put(replace(RECORD, label="x" * 5000))
+        pipe.records.put(answered(label="x" * 5000))
         pipe.records.tell()
         assert pipe.missed == [1]
         with pytest.raises(BlockingIOError):
@@ -261,4 +240,4 @@ def test_a_pipe_nobody_reads_ends_the_worker() -> None:
         os.close(pipe.out)
         pipe.out = -1
         with pytest.raises(SupervisorGone):
-            pipe.records.put(RECORD)
+            pipe.records.put(answered())

@@ -16,6 +16,7 @@ from sync.outbox.database import open_database
 from sync.outbox.delivery import Row
 from sync.outbox.store import BATCH_RECORDS, Limits, Put, Store
 from sync.wire import codec, v1
+from tests.records import answered, revised
 
 INC = "0123456789ab"
 NOON = 1_790_000_000.0
@@ -23,32 +24,6 @@ SMALL = Limits(budget_bytes=256 << 10, escalation_bytes=64 << 10, revisions_per_
 
 # Power cuts are met by other tests; here a file system in memory keeps the many commits cheap.
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
-
-
-def answered(request_id: str, *, client: str = "app", label: str = "coat") -> v1.Answered:
-    return v1.Answered(
-        request_id=request_id,
-        client=client,
-        task="apparel",
-        version="1.0",
-        digest="0123456789ab",
-        route="edge",
-        final=False,
-        reason="deadline",
-        label=label,
-        confidence=0.5,
-        hard=True,
-        deadline_ms=300,
-        prepare_us=1,
-        run_us=2,
-        wait_us=3,
-        total_us=6,
-        at=NOON,
-    )
-
-
-def revised(request_id: str, *, client: str = "app") -> v1.Revised:
-    return v1.Revised(request_id, client, "apparel", "shirt", 0.9, "1.0", NOON)
 
 
 def question(request_id: str, size: int = 8) -> v1.Escalation:
@@ -242,7 +217,8 @@ def test_put_pushes_back_only_when_nothing_may_be_dropped(tmp_path: Path) -> Non
     told = ""
     while not told:
         try:
-            store.commit([Put(long_revision(f"r{done}"), revision_for="nobody comes")], NOON)
+            long = revised(f"r{done}", label="x" * 1400)
+            store.commit([Put(long, revision_for="nobody comes")], NOON)
             done += 1
         except OutboxFull as error:
             told = str(error)
@@ -253,10 +229,6 @@ def test_put_pushes_back_only_when_nothing_may_be_dropped(tmp_path: Path) -> Non
     assert ledger.issued == ledger.pending + ledger.lost == done + 1
     store.take("nobody comes", [f"r{n}" for n in range(done)])
     assert store.commit([Put(answered("again"))], NOON) == [done + 2]
-
-
-def long_revision(request_id: str) -> v1.Revised:
-    return v1.Revised(request_id, "app", "apparel", "x" * 1400, 0.9, "1.0", NOON)
 
 
 def test_a_full_disk_is_a_named_error_and_loses_nothing(tmp_path: Path) -> None:

@@ -6,33 +6,12 @@ from math import inf, nan
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import structs
 
 from cloud_gateway.claims import MAX_INT, count_claimed
 from cloud_gateway.tables import LATENCY_BUCKETS
 from cloud_gateway.telemetry.rollup import BOUNDS_US, Counts, Key, fault, quantile_us, roll_up
-from sync.wire.v1 import Answered, Record, Revised
-
-ANSWER = Answered(
-    request_id="r",
-    client="c",
-    task="apparel",
-    version="1",
-    digest="abc",
-    route="edge",
-    final=True,
-    reason="confident",
-    label="shirt",
-    confidence=0.9,
-    hard=False,
-    deadline_ms=300,
-    prepare_us=10,
-    run_us=200,
-    wait_us=0,
-    total_us=400,
-    at=125.0,
-)
-REVISION = Revised("r", "c", "apparel", "coat", 0.9, "1", at=125.0)
+from sync.wire.v1 import Record
+from tests.records import answered, revised
 
 
 def counted(*records: Record) -> dict[Key, Counts]:
@@ -40,9 +19,9 @@ def counted(*records: Record) -> dict[Key, Counts]:
 
 
 def test_each_answer_counts_once_under_its_route_and_minute() -> None:
-    provisional = structs.replace(ANSWER, final=False, hard=True, total_us=300_000)
-    cloud = structs.replace(ANSWER, route="cloud", hard=True, total_us=90_000, at=185.0)
-    found = counted(ANSWER, ANSWER, provisional, cloud, REVISION)
+    provisional = answered(final=False, hard=True, total_us=300_000)
+    cloud = answered(route="cloud", hard=True, total_us=90_000, at=185.0)
+    found = counted(answered(), answered(), provisional, cloud, revised())
     assert {key: (one.n, one.hard) for key, one in found.items()} == {
         Key("apparel", "edge", 120): (2, 0),
         Key("apparel", "provisional", 120): (1, 1),
@@ -61,13 +40,13 @@ def test_each_answer_counts_once_under_its_route_and_minute() -> None:
 def test_an_answer_counts_in_its_own_time_however_odd_unless_it_is_no_time(
     at: float, start: int
 ) -> None:
-    (key,) = counted(structs.replace(ANSWER, at=at))
+    (key,) = counted(answered(at=at))
     assert key.start == start
 
 
 @given(st.lists(st.integers(0, 5_000_000), min_size=1, max_size=50), st.sampled_from([0.5, 0.99]))
 def test_a_quantile_is_right_to_the_width_of_its_bucket(times: list[int], share: float) -> None:
-    (found,) = counted(*(structs.replace(ANSWER, total_us=one) for one in times)).values()
+    (found,) = counted(*(answered(total_us=one) for one in times)).values()
     value = quantile_us(found.latency, share)
     exact = sorted(times)[max(0, -int(-share * len(times) // 1) - 1)]
     assert value is not None
@@ -85,10 +64,10 @@ def test_there_is_a_column_for_every_bucket() -> None:
 
 
 def test_a_duration_that_is_none_is_named() -> None:
-    assert fault(ANSWER) is None
-    assert fault(REVISION) is None
+    assert fault(answered()) is None
+    assert fault(revised()) is None
     for odd in (-1, 1 << 63):
-        assert "no duration" in str(fault(structs.replace(ANSWER, total_us=odd)))
+        assert "no duration" in str(fault(answered(total_us=odd)))
 
 
 def test_counts_somebody_claims_fit_the_database() -> None:

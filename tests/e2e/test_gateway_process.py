@@ -20,28 +20,9 @@ from sync.transport.http import HttpTransport
 from sync.transport.mqtt import MqttTransport
 from sync.wire import codec, v1
 from tests.gateway_process import END_S, GatewayProcess, alive, gateway_process, run_command
+from tests.records import answered
 
 pytestmark = pytest.mark.e2e
-
-ANSWER = v1.Answered(
-    request_id="r",
-    client="c",
-    task="sides",
-    version="1",
-    digest="abc",
-    route="edge",
-    final=True,
-    reason="confident",
-    label="left",
-    confidence=0.9,
-    hard=False,
-    deadline_ms=300,
-    prepare_us=1,
-    run_us=2,
-    wait_us=0,
-    total_us=9,
-    at=9.0,
-)
 
 
 def until(condition: Callable[[], bool]) -> bool:
@@ -239,7 +220,7 @@ def test_a_device_speaks_is_answered_and_is_shut_out_when_it_is_removed(
             reply = await exchange(transport, escalation("d1"))
             assert isinstance(reply, v1.Escalated)
             assert (reply.label, reply.version) == (LABELS[2], "1")
-            batch = v1.Batch("d1", "i1", 1, 1, 3, 9.0, codec.pack_records([ANSWER] * 3))
+            batch = v1.Batch("d1", "i1", 1, 1, 3, 9.0, codec.pack_records([answered()] * 3))
             outcomes = []
             for _ in range(3):
                 ack = await exchange(transport, batch)

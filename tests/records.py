@@ -1,0 +1,43 @@
+"""Records as a device makes them, for tests that care for one or two of their values."""
+
+from typing import Literal
+
+from sync.wire import v1
+
+
+def answered(
+    request_id: str = "r1",
+    *,
+    route: Literal["edge", "cloud"] = "edge",
+    final: bool = True,
+    reason: str = "confident",
+    label: str = "shirt",
+    hard: bool = False,
+    total_us: int = 400,
+    at: float = 125.0,
+) -> v1.Answered:
+    """An answer the device was sure of, unless told otherwise."""
+    return v1.Answered(
+        request_id,
+        "app",
+        "apparel",
+        "1.0.0",
+        "0123456789ab",
+        route,
+        final,
+        reason,
+        label,
+        confidence=0.5 if hard else 0.9,
+        hard=hard,
+        deadline_ms=300,
+        prepare_us=10,
+        run_us=200,
+        wait_us=0,
+        total_us=total_us,
+        at=at,
+    )
+
+
+def revised(request_id: str = "r1", *, label: str = "coat") -> v1.Revised:
+    """What the cloud made of it."""
+    return v1.Revised(request_id, "app", "apparel", label, 0.9, "1.0.0", 125.0)
