@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from msgspec import Struct, structs
 
+from cloud_gateway.dashboard.routes import BLANK
 from cloud_gateway.errors import StorageUnavailable
 from cloud_gateway.facts import DeviceFacts, DevicePage, Fleet, Series, Summary
 from cloud_gateway.fleet.watch import KEPT, LONGEST_PAUSE_S, SHARE, Change, Watch
@@ -28,23 +29,7 @@ SUMMARY = Summary(
 
 
 def device(name: str, pending: int = 0) -> DeviceFacts:
-    return DeviceFacts(
-        name=name,
-        state="live",
-        added_at=0.0,
-        contact_at=1.0,
-        link="mqtt",
-        agent_version="1",
-        tasks=(),
-        answers=None,
-        records_at=None,
-        issued=0,
-        pending=pending,
-        escalations_waiting=0,
-        said_at=1.0,
-        clock_ahead_s=0.0,
-        refusals=(),
-    )
+    return structs.replace(BLANK, name=name, state="live", pending=pending)
 
 
 class Told(Struct, frozen=True):

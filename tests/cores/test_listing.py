@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from cloud_gateway.dashboard.routes import BLANK
 from cloud_gateway.errors import BadRequest
 from cloud_gateway.facts import (
     MARKS,
@@ -20,23 +21,7 @@ from cloud_gateway.facts import (
 )
 from cloud_gateway.listing import Chart, Query, Sort, matching, read, select
 
-NOBODY = DeviceFacts(
-    name="nobody",
-    state="never",
-    added_at=0.0,
-    contact_at=None,
-    link=None,
-    agent_version=None,
-    tasks=(),
-    answers=None,
-    records_at=None,
-    issued=None,
-    pending=None,
-    escalations_waiting=None,
-    said_at=None,
-    clock_ahead_s=None,
-    refusals=(),
-)
+NOBODY = structs.replace(BLANK, name="nobody")
 
 
 def device(name: str, state: State = "live", *, waiting: int = 0, hard: int = 0) -> DeviceFacts:
