@@ -8,7 +8,7 @@ export ORT_DISABLE_TELEMETRY := "1"
 export OPENBLAS_NUM_THREADS := "1"
 
 heading := "Longstop, one recipe at a time: ./just RECIPE\n"
-parts := "mosquitto chromium postgresql strace"
+parts := "mosquitto chromium libatomic1 postgresql strace"
 python := ".venv/bin/python -P"
 compile := "requirements/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package longstop-sdk --no-emit-package longstop"
 
@@ -111,6 +111,7 @@ system PARTS=parts:
     have() {
         case $1 in
             postgresql) ls /usr/lib/postgresql/*/bin/postgres ;;   # Debian keeps it off the path
+            libatomic1) ldconfig -p | grep -F libatomic.so.1 ;;   # what drives Chromium needs it
             *) command -v "$1" ;;
         esac >/dev/null 2>&1
     }
