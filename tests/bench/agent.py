@@ -30,16 +30,7 @@ from tests.bench.inputs import (
 from tests.bench.local_socket import measure
 from tests.bench.measure import median
 from tests.bench.rows import InputRow, KillRow, ProcessRow, Row, StartRow
-from tests.bench.setting import (
-    NotMeasured,
-    Options,
-    Setting,
-    end_properly,
-    look_around,
-    note,
-    read_arguments,
-    tell,
-)
+from tests.bench.setting import NotMeasured, Options, Setting, begin, end, misplaced, note
 
 SAYS = "What a device costs: around its model, at rest, when it starts and when it is hurt."
 
@@ -102,17 +93,11 @@ class Findings:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = read_arguments("agent", SAYS, arguments)
-    end_properly()
-    setting = look_around("agent", options)
+    options, setting = begin("agent", SAYS, arguments)
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         found = take_all(options, Path(home), QUICK if options.quick else FULL)
     figures = summed_up(setting, found)
-    tell(figures, json=options.json)
-    doubts = doubtful(figures)
-    for doubt in doubts:
-        note(doubt)
-    return 1 if doubts or figures.why else 0
+    return end(figures, figures.why, doubtful(figures), json=options.json)
 
 
 def take_all(options: Options, home: Path, plan: Plan) -> Findings:
@@ -199,14 +184,20 @@ def spoken_of(row: Row) -> Iterator[tuple[str, float]]:
 
 def doubtful(figures: AgentFigures) -> list[str]:
     """What says that the method did not work this time."""
-    doubts = []
-    for floor, key, control in (
-        ("floor_sdk_overhead_us_4k", "sdk_overhead_us_4k", "control_sdk_overhead_us_4k"),
-        ("floor_sdk_overhead_us_150k", "sdk_overhead_us_150k", "control_sdk_overhead_us_150k"),
-    ):
-        least, figure, most = (getattr(figures, name) for name in (floor, key, control))
-        if None not in (least, figure, most) and not least < figure < most:
-            doubts.append(f"{key} {figure} does not lie between {floor} and {control}")
+    doubts = [
+        *misplaced(
+            "sdk_overhead_us_4k",
+            figures.floor_sdk_overhead_us_4k,
+            figures.sdk_overhead_us_4k,
+            figures.control_sdk_overhead_us_4k,
+        ),
+        *misplaced(
+            "sdk_overhead_us_150k",
+            figures.floor_sdk_overhead_us_150k,
+            figures.sdk_overhead_us_150k,
+            figures.control_sdk_overhead_us_150k,
+        ),
+    ]
     failed = sum(row.failed for row in figures.rows if isinstance(row, KillRow))
     if failed:
         doubts.append(f"{failed} requests had no answer while a worker was killed")

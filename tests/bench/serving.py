@@ -24,16 +24,7 @@ from tests.bench.inputs import IMAGE, WINDOW, BareCall, Shape, build_tiny, sampl
 from tests.bench.measure import cores, interleaved, pin
 from tests.bench.programs import Gateway, gateway, until
 from tests.bench.served import Cell, Server, ServingRow, question
-from tests.bench.setting import (
-    NotMeasured,
-    Options,
-    Setting,
-    end_properly,
-    look_around,
-    note,
-    read_arguments,
-    tell,
-)
+from tests.bench.setting import NotMeasured, Options, Setting, begin, end, misplaced, note
 
 SAYS = "What the gateway costs around one run of a model: CPU time per request."
 _AT = {WINDOW.task: (1, 8, 32), IMAGE.task: (8,)}
@@ -73,20 +64,14 @@ class Findings(Struct):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = read_arguments("serving", SAYS, arguments)
-    end_properly()
-    setting = look_around("serving", options)
+    options, setting = begin("serving", SAYS, arguments)
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         try:
             found = take_all(options, Path(home), QUICK if options.quick else FULL)
         except NotMeasured as error:
             found = Findings([], dict.fromkeys(KEYS, str(error)))
     figures = summed_up(setting, found)
-    tell(figures, json=options.json)
-    doubts = doubtful(figures)
-    for doubt in doubts:
-        note(doubt)
-    return 1 if doubts or figures.why else 0
+    return end(figures, figures.why, doubtful(figures), json=options.json)
 
 
 def take_all(options: Options, home: Path, plan: Plan) -> Findings:
@@ -172,21 +157,20 @@ def summed_up(setting: Setting, found: Findings) -> ServingFigures:
 
 def doubtful(figures: ServingFigures) -> list[str]:
     """What says that the method did not work this time."""
-    doubts = []
-    for key, floor, figure, control in (
-        (
+    return [
+        *misplaced(
             "window_us at 8",
             (figures.floor_window_us or {}).get("8"),
             (figures.window_us or {}).get("8"),
             figures.control_window_us_8,
         ),
-        ("image_us_8", figures.floor_image_us_8, figures.image_us_8, figures.control_image_us_8),
-    ):
-        if floor is None or figure is None or control is None:
-            continue  # `why` says so already
-        if not floor < figure < control:
-            doubts.append(f"{key} {figure} does not lie between {floor} and {control}")
-    return doubts
+        *misplaced(
+            "image_us_8",
+            figures.floor_image_us_8,
+            figures.image_us_8,
+            figures.control_image_us_8,
+        ),
+    ]
 
 
 def _serves(cloud: Gateway, shape: Shape) -> bool:

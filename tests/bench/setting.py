@@ -1,4 +1,4 @@
-"""What every bench says first, and how it is started: `./just bench NAME [--full] [--json]`.
+"""How every bench begins and ends: `./just bench NAME [--full] [--json]`.
 
 One JSON object per run. What was not measured is null with a sentence in `why`, never 0.
 """
@@ -8,7 +8,7 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -41,9 +41,15 @@ class NotMeasured(Exception):
     """A figure could not be taken here; the message is the sentence that says why."""
 
 
-def look_around(bench: str, options: Options) -> Setting:
-    """This machine now: called before anything is measured, so that `load1` is others' load."""
-    return Setting(
+def begin(bench: str, says: str, arguments: Sequence[str] | None) -> tuple[Options, Setting]:
+    """Read `--quick` (the default), `--full`, `--json`, `--seed`, and look at this machine.
+
+    Called before anything is measured, so that `load1` is others' load. From here on SIGTERM
+    unwinds like Ctrl-C, so that every process a bench starts ends with it.
+    """
+    options = _read_arguments(bench, says, arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    setting = Setting(
         bench=bench,
         quick=options.quick,
         seed=options.seed,
@@ -52,23 +58,24 @@ def look_around(bench: str, options: Options) -> Setting:
         python=platform.python_version(),
         versions={name: metadata.version(name) for name in _VERSIONS},
     )
+    return options, setting
 
 
-def read_arguments(bench: str, says: str, arguments: Sequence[str] | None = None) -> Options:
-    """`--quick` (the default), `--full`, `--json`, `--seed`."""
-    parser = argparse.ArgumentParser(prog=f"./just bench {bench}", description=says)
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--quick", action="store_true", help="at most two minutes (the default)")
-    length.add_argument("--full", action="store_true", help="longer; limits are judged on this")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and no more")
-    parser.add_argument("--seed", type=int, default=1, help="of the inputs (1)")
-    told = parser.parse_args(arguments)
-    return Options(quick=not told.full, json=told.json, seed=told.seed)
+def end(figures: Setting, why: Mapping[str, str], doubts: Sequence[str], *, json: bool) -> int:
+    """Print the result and say the doubts; the exit code is 1 where a key is null or doubtful."""
+    tell(figures, json=json)
+    for doubt in doubts:
+        note(doubt)
+    return 1 if doubts or why else 0
 
 
-def end_properly() -> None:
-    """SIGTERM unwinds like Ctrl-C, so that every process a bench started ends with it."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+def misplaced(
+    key: str, floor: float | None, figure: float | None, control: float | None
+) -> list[str]:
+    """A figure outside its floor and control; of one that is null `why` speaks already."""
+    if floor is None or figure is None or control is None or floor < figure < control:
+        return []
+    return [f"{key} {figure} does not lie between floor {floor} and control {control}"]
 
 
 def tell(figures: Setting, *, json: bool) -> None:
@@ -91,6 +98,17 @@ def tell(figures: Setting, *, json: bool) -> None:
 def note(words: str) -> None:
     """Say on stderr what is going on; stdout belongs to the result."""
     print(f"    {words}", file=sys.stderr, flush=True)
+
+
+def _read_arguments(bench: str, says: str, arguments: Sequence[str] | None) -> Options:
+    parser = argparse.ArgumentParser(prog=f"./just bench {bench}", description=says)
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--quick", action="store_true", help="at most two minutes (the default)")
+    length.add_argument("--full", action="store_true", help="longer; limits are judged on this")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and no more")
+    parser.add_argument("--seed", type=int, default=1, help="of the inputs (1)")
+    told = parser.parse_args(arguments)
+    return Options(quick=not told.full, json=told.json, seed=told.seed)
 
 
 def _plain(value: object) -> str:
