@@ -114,10 +114,7 @@ class CloudLink:
     async def start(self) -> None:
         """Begin to connect, deliver, drain and beat; returns at once."""
         await self._transport.open(lambda _: self.news())
-        self._delivery = asyncio.create_task(
-            self._outbox.deliver(self._transport, self._stop, device=self._device)
-        )
-        self._delivery.add_done_callback(self._delivered)
+        self._deliver()
         self._pace(circuit.Woke())
 
     async def close(self) -> None:
@@ -301,10 +298,19 @@ class CloudLink:
             pause, lambda: self._pace(circuit.Woke())
         )
 
+    def _deliver(self) -> None:
+        self._delivery = asyncio.create_task(
+            self._outbox.deliver(self._transport, self._stop, device=self._device)
+        )
+        self._delivery.add_done_callback(self._delivered)
+
     def _delivered(self, delivery: asyncio.Task[None]) -> None:
-        if not self._stop.is_set():
-            error = None if delivery.cancelled() else delivery.exception()
-            log.critical("link.delivery_ended cancelled=%s", delivery.cancelled(), exc_info=error)
+        if self._stop.is_set():
+            return
+        # It has no end of its own; without it the device would go on and deliver nothing for ever.
+        error = None if delivery.cancelled() else delivery.exception()
+        log.critical("link.delivery_ended cancelled=%s", delivery.cancelled(), exc_info=error)
+        asyncio.get_running_loop().call_later(BUSY_S, self._deliver)
 
     def _talk(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)
