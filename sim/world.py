@@ -15,8 +15,10 @@ waiting, what to send again, what to count.
 """
 
 import asyncio
+import gc
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -71,7 +73,7 @@ class World:
         self.app: FastAPI = create_app(
             Settings(
                 data=self.folder / "gateway",
-                beat_flush_s=60.0,
+                beat_flush_s=600.0,
                 broker=BrokerSettings(kind="none"),
             ),
             clock=self.clock,
@@ -216,10 +218,21 @@ class World:
 def run(scenario: Scenario, *, seed: int, progress: Progress | None = None) -> report.Result:
     """Run a scenario from seed to verdict."""
     # Outside the loop: what interrupts the loop must not keep the databases.
-    with scratch_folder() as folder:
+    with scratch_folder() as folder, _rarely_collected():
         return loop.run(
             lambda virtual: _story(World(scenario, seed, virtual, Path(folder)), progress)
         )
+
+
+@contextmanager
+def _rarely_collected() -> Iterator[None]:
+    """Let the collector look seldom: a fleet is large, lives long and leaves little behind."""
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 async def _story(world: World, progress: Progress | None) -> report.Result:
