@@ -9,10 +9,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from sim.books import DeviceFiles, size
 from sim.demo.book import Entry, Revised, Sent
+from sim.demo.figures import (
+    CutFigures,
+    Figures,
+    RecordFigures,
+    TaskFigures,
+    UpdateFigures,
+)
 from sim.demo.plan import FIRST, LATE_MS, UPDATED, Device
 from sim.meter import Tally
 from sync.wire import v1
@@ -75,58 +80,6 @@ class Windows:
     repair: float
     update: float
     updated: float
-
-
-class TaskFigures(msgspec.Struct, frozen=True):
-    name: str
-    inputs: int
-    edge_accuracy: float
-    cloud_accuracy: float
-    system_accuracy: float
-    escalated: float
-    bytes_sent: int
-    bytes_if_all_sent: int | None
-    p50_ms_edge: float | None
-    p99_ms_edge: float | None
-    p50_ms_cloud: float | None
-    p99_ms_cloud: float | None
-    unanswered: int
-
-
-class CutFigures(msgspec.Struct, frozen=True):
-    seconds: float
-    requests: int
-    hard: int
-    answered: int
-    missed_deadline: int
-    revised: int
-
-
-class RecordFigures(msgspec.Struct, frozen=True):
-    issued: int
-    delivered: int
-    lost: int
-    pending: int
-
-
-class UpdateFigures(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    from_: str
-    to: str
-    devices: int
-    dropped_requests: int
-    bad_signature_refused: int
-
-
-class Figures(msgspec.Struct, frozen=True):
-    """The demo's JSON object, key for key."""
-
-    tasks: list[TaskFigures]
-    cut: CutFigures
-    records: RecordFigures
-    update: UpdateFigures
-    dashboard_url: str
-    broker: str
-    data: str
 
 
 @dataclass(frozen=True)

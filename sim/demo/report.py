@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from sim.demo.judge import Figures, Promise, TaskFigures
+from sim.demo.figures import Figures, TaskFigures
+from sim.demo.judge import Promise
 
 _ROWS: tuple[tuple[str, str], ...] = (
     ("inputs", "inputs sent"),

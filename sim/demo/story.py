@@ -10,6 +10,7 @@ from typing import Literal
 from sim import books
 from sim.demo import book, judge, plan, reference, sabotage
 from sim.demo.caller import Errand
+from sim.demo.figures import Figures, TaskFigures
 from sim.demo.fleet import Fleet
 from sim.demo.plan import Device
 from sim.demo.programs import DemoError, until
@@ -34,7 +35,7 @@ class Wishes:
 class Outcome:
     """The figures, and the promises they were held to."""
 
-    figures: judge.Figures
+    figures: Figures
     promises: Sequence[judge.Promise]
 
 
@@ -124,13 +125,13 @@ async def carry_on(fleet: Fleet, tasks: tuple[str, ...], wishes: Wishes) -> None
 
 def _judge(fleet: Fleet, witnesses: Sequence[judge.Witness], windows: judge.Windows) -> Outcome:
     tasks = tuple(dict.fromkeys(witness.device.task for witness in witnesses))
-    rows: list[judge.TaskFigures] = []
+    rows: list[TaskFigures] = []
     for task in tasks:
         mine = [witness for witness in witnesses if witness.device.task == task]
         samples = {e.sample for one in mine for e in one.book if isinstance(e, book.Sent)}
         folder = fleet.home / "packages" / f"{task}-{plan.FIRST}"
         rows.append(judge.task_figures(task, mine, reference.of(task, folder, samples), windows))
-    figures = judge.Figures(
+    figures = Figures(
         tasks=rows,
         cut=judge.cut_figures(witnesses, windows),
         records=judge.records(witnesses),

@@ -9,7 +9,8 @@ from msgspec.structs import replace as restruct
 
 from sim.demo import judge, report
 from sim.demo.book import Entry, Revised, Sent
-from sim.demo.judge import Figures, Ledger, Reference, Windows, Witness
+from sim.demo.figures import CutFigures, Figures
+from sim.demo.judge import Ledger, Reference, Windows, Witness
 from sim.demo.plan import FIRST, UPDATED, Device, devices, timeline
 from sim.meter import Tally
 
@@ -82,7 +83,7 @@ def test_the_figures_are_those_of_the_callers() -> None:
     assert task.escalated == pytest.approx(18 / 120)
     assert (task.bytes_sent, task.bytes_if_all_sent) == (20_000, 120_000)
     assert task.p50_ms_cloud == 12.0
-    assert figures.cut == judge.CutFigures(10.0, 20, 3, 20, 0, 3)
+    assert figures.cut == CutFigures(10.0, 20, 3, 20, 0, 3)
 
 
 def change(number: int, change_it: Callable[[Sent], Sent]) -> Callable[[Witness], Witness]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sim.demo.judge import Figures
+from sim.demo.figures import Figures
 
 pytestmark = pytest.mark.e2e
 
