@@ -6,6 +6,7 @@ The signing key is made, kept and used here, and its private half never enters t
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -16,6 +17,9 @@ from cloud_gateway.shapes import (
     PUBLISHER,
     DesiredVersion,
     Devices,
+    FeatureRow,
+    FeatureRows,
+    FeatureTables,
     Invitation,
     NewDevice,
     Problem,
@@ -64,6 +68,16 @@ class Admin:
 
     def desire(self, wanted: DesiredVersion) -> None:
         self._send("PUT", "/v1/admin/desired", msgspec.json.encode(wanted))
+
+    def put_features(self, table: str, rows: tuple[FeatureRow, ...]) -> None:
+        body = msgspec.json.encode(FeatureRows(rows))
+        self._send("PUT", f"/v1/admin/features/{quote(table, safe='')}", body)
+
+    def feature_tables(self) -> FeatureTables:
+        return self._ask("GET", "/v1/admin/features", FeatureTables)
+
+    def remove_features(self, table: str) -> None:
+        self._send("DELETE", f"/v1/admin/features/{quote(table, safe='')}")
 
     def publish(self, folder: Path, key: Path, progress: Progress) -> ReleaseFacts:
         """Pack, sign and upload a package. Raises `ModelsError`s for the package, `TrustError`s."""

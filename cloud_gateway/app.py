@@ -25,6 +25,8 @@ from cloud_gateway.dashboard import routes as dashboard
 from cloud_gateway.database import Database
 from cloud_gateway.desk import Desk
 from cloud_gateway.errors import DataInUse, DataUnusable, Forbidden, GatewayError
+from cloud_gateway.features import routes as feature_routes
+from cloud_gateway.features.run import FeatureTables
 from cloud_gateway.fleet import feed
 from cloud_gateway.fleet import routes as fleet_routes
 from cloud_gateway.fleet.routes import Addresses
@@ -92,6 +94,7 @@ class Gateway:
             publisher_key=self._publisher_key,
             changed=self._versions_changed,
         )
+        self.features = FeatureTables(self.database, clock)
         self.models = Models(
             self._open_engine,
             runners,
@@ -210,6 +213,8 @@ class Gateway:
             wanted,
             folder=self.settings.data / "cloud",
             provider=self.settings.inference.provider,
+            allow_custom=self.settings.custom_steps,
+            source=self.features.source,
         )
 
     async def _last_flush(self, flushing: "asyncio.Task[None]") -> None:
@@ -276,6 +281,8 @@ def create_app(
             max_archive_bytes=settings.max_archive_bytes,
         )
     )
+    app.include_router(feature_routes.device_router(gateway.features, gateway.only_devices))
+    app.include_router(feature_routes.admin_router(gateway.features, gateway.only_admin))
     app.include_router(fleet_routes.router(gateway.devices, gateway.addresses, gateway.only_admin))
     app.include_router(health.router(gateway.metrics, gateway.checks))
     readers = [Depends(gateway.only_readers)]

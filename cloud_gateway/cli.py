@@ -1,4 +1,5 @@
-"""longstop-gateway: serve | device add, list, remove | key init | package publish, list, desire.
+"""longstop-gateway: serve | device add, list, remove | key init | package publish, list, desire |
+features put, list, remove.
 
 Exit codes: 0 done, 1 refused or failed (one line on stderr says why), 2 a command nobody knows.
 With --json the answer is one JSON object on stdout, errors included.
@@ -49,20 +50,27 @@ class _Done(Struct, frozen=True):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], None] = options.run
     try:
-        run(options)
-    except (GatewayError, ModelsError, SyncError) as error:
-        if options.json:
-            _print_json(_Failed(error.code, str(error)))
-        print(f"longstop-gateway: {error.code}: {error}", file=sys.stderr)
-        return 1
+        code = _perform(options)
+        sys.stdout.flush()  # here, where a reader that left can still be answered for
     except BrokenPipeError:
         # Whoever read our output has seen enough; nothing more can be said to them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130
+    return code
+
+
+def _perform(options: argparse.Namespace) -> int:
+    run: Callable[[argparse.Namespace], None] = options.run
+    try:
+        run(options)
+    except (GatewayError, ModelsError, SyncError) as error:
+        print(f"longstop-gateway: {error.code}: {error}", file=sys.stderr)
+        if options.json:
+            _print_json(_Failed(error.code, str(error)))
+        return 1
     return 0
 
 
@@ -180,6 +188,35 @@ def _package_desire(options: argparse.Namespace) -> None:
     _done(options, f"{options.task} {options.version} is wanted on {whom}")
 
 
+def _features_put(options: argparse.Namespace) -> None:
+    from cloud_gateway.features.file import pieces
+
+    # Read to its end before anything is sent: a mistake in the last row changes nothing.
+    found = list(pieces(options.file, key=options.key, updated=options.updated))
+    with _admin(options) as admin:
+        for rows in found:
+            admin.put_features(options.table, rows)
+    _done(options, f"{sum(map(len, found))} rows were put into {options.table}")
+
+
+def _features_list(options: argparse.Namespace) -> None:
+    with _admin(options) as admin:
+        found = admin.feature_tables()
+    if options.json:
+        _print_json(found)
+        return
+    for one in found.tables:
+        print(f"{one.table:<32} {one.rows} rows, newest of {_moment(one.newest_at)}")
+    if not found.tables:
+        print("no tables yet; longstop-gateway features put TABLE FILE.csv", file=sys.stderr)
+
+
+def _features_remove(options: argparse.Namespace) -> None:
+    with _admin(options) as admin:
+        admin.remove_features(options.table)
+    _done(options, f"table {options.table} is gone; who asks for it is given defaults")
+
+
 class _admin:  # noqa: N801 - reads as the function it stands for
     """The admin client of these options, closed after use."""
 
@@ -293,6 +330,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="this device only, may be repeated (every device, now and later)",
     )
+
+    features = _group(verbs, "features", "Numbers by key, for packages that look them up")
+    feed = _verb(features, "put", _features_put, "Add rows to a table, or replace those there")
+    feed.add_argument("table", metavar="TABLE", help="as packages name their source")
+    feed.add_argument("file", type=Path, metavar="FILE.csv", help="its first line names columns")
+    feed.add_argument("--key", metavar="COLUMN", help="what rows are found by (the first column)")
+    feed.add_argument(
+        "--updated", metavar="COLUMN", help="seconds since 1970 at which a row was true (now)"
+    )
+    _verb(features, "list", _features_list, "List tables")
+    gone = _verb(features, "remove", _features_remove, "Remove a table and all its rows")
+    gone.add_argument("table", metavar="TABLE")
     return parser
 
 

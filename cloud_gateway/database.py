@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -38,7 +39,7 @@ from cloud_gateway.errors import StorageUnavailable
 from sync.runner import Runner
 
 T = TypeVar("T")
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The newest migration; a database that has it is opened without loading Alembic."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
@@ -78,6 +79,8 @@ class Database:
         self._reader = reader
         self._write_runner = write_runner
         self._read_runner = read_runner
+        # A database in memory has one connection; others have one for each reader.
+        self._turn = threading.Lock() if reader is writer else contextlib.nullcontext()
         self._waiting: list[_Job[Any]] = []
         self._draining: asyncio.Task[None] | None = None
         self.healthy = True
@@ -119,11 +122,16 @@ class Database:
     async def read(self, job: Callable[[Connection], T]) -> T:
         """Run `job` on one snapshot of what is committed. Raises `StorageUnavailable`."""
 
+        return await self._read_runner.submit(lambda: self.read_now(job))
+
+    def read_now(self, job: Callable[[Connection], T]) -> T:
+        """The same in the caller's own thread, whichever that is. Raises `StorageUnavailable`."""
+
         def call() -> T:
-            with self._reader.begin() as connection:
+            with self._turn, self._reader.begin() as connection:
                 return job(connection)
 
-        return await self._read_runner.submit(lambda: _translated(call, "read"))
+        return _translated(call, "read")
 
     async def close(self) -> None:
         """Finish what was asked for, then let go of the files."""
@@ -164,7 +172,7 @@ class Database:
 
     def _transaction(self, jobs: list[_Job[Any]]) -> None:
         def call() -> None:
-            with self._writer.begin() as connection:
+            with self._turn, self._writer.begin() as connection:
                 for job in jobs:
                     job.run(connection)
 

@@ -112,4 +112,5 @@ class Desk:
             confidence=first.confidence,
             version=answers.version,
             run_us=first.run_us,
+            answer=first.details(),
         )

@@ -12,7 +12,8 @@ GatewayError
 |   |-- NotFound
 |   |   |-- UnknownTask
 |   |   |-- UnknownRelease
-|   |   `-- UnknownDevice
+|   |   |-- UnknownDevice
+|   |   `-- UnknownTable      features nobody fed
 |   |-- Conflict
 |   |   |-- DeviceExists
 |   |   |-- VersionExists     the same version with other content
@@ -101,6 +102,10 @@ class UnknownRelease(NotFound):
 
 class UnknownDevice(NotFound):
     code = "unknown_device"
+
+
+class UnknownTable(NotFound):
+    code = "unknown_table"
 
 
 class Conflict(RequestError):

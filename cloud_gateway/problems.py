@@ -17,6 +17,7 @@ from cloud_gateway.errors import GatewayError
 from cloud_gateway.shapes import Problem
 from models.errors import InputError, ModelsError, PackageError
 from sync.errors import MessageTooLarge, SyncError, TrustError, WireError
+from sync.transport.status import is_permanent
 from sync.wire import v1
 
 _CODES = {404: "not_found", 405: "method_not_allowed"}
@@ -35,7 +36,7 @@ def problem(error: Exception) -> Problem:
         status=status,
         code=code,
         detail=detail,
-        permanent=status < 500,
+        permanent=is_permanent(status),
         retry_after_s=retry_after_s,
     )
 

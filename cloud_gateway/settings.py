@@ -31,8 +31,8 @@ class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class InferenceSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The cloud models."""
 
-    provider: Literal["auto", "cpu"] = "auto"
-    """`auto`: CUDA where there is one."""
+    provider: Annotated[str, Meta(pattern=r"^ *[a-z]+ *(, *[a-z]+ *)*\Z")] = "auto"
+    """A name, several in order of preference (`cuda,cpu`), or `auto`: the best there is."""
     inline_below_us: Annotated[int, Meta(ge=0)] = 500
     """A model whose warm-up run is shorter runs in the event loop: a thread would cost more."""
     max_waiting: Size = 64
@@ -55,5 +55,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Heartbeats and escalation counts reach the database at most this late."""
     page: Literal["loopback", "open"] = "loopback"
     """Who may look at the fleet without the admin token: this machine, or everybody."""
+    custom_steps: bool = False
+    """Whether packages may bring Python code, which then runs with all rights of the gateway."""
     broker: BrokerSettings = BrokerSettings()
     inference: InferenceSettings = InferenceSettings()

@@ -3,7 +3,9 @@
 No framework here: a command that lists three devices must not load a server first.
 """
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 ADDRESS = "address"
 """The file in the data folder in which a running gateway says where it is."""
@@ -97,3 +99,32 @@ class Releases(Struct, frozen=True):
     """Answer of GET /v1/admin/releases, oldest first."""
 
     releases: tuple[ReleaseFacts, ...]
+
+
+class FeatureRow(Struct, frozen=True, forbid_unknown_fields=True):
+    """One row of features."""
+
+    key: str | int
+    features: dict[str, float | None]
+    at: Annotated[float, Meta(ge=0)] | None = None
+    """When they were true, in seconds since 1970; None: when they arrive."""
+
+
+class FeatureRows(Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of PUT /v1/admin/features/{table}."""
+
+    rows: tuple[FeatureRow, ...]
+
+
+class ListedTable(Struct, frozen=True):
+    """One line of GET /v1/admin/features."""
+
+    table: str
+    rows: int
+    newest_at: float
+
+
+class FeatureTables(Struct, frozen=True):
+    """Answer of GET /v1/admin/features, by name."""
+
+    tables: tuple[ListedTable, ...]

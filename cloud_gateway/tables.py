@@ -228,3 +228,15 @@ device_escalations = Table(
     _count("run_us"),
     sqlite_with_rowid=False,
 )
+
+# Numbers by a key, for pipelines that look them up; `collection` is the table's name.
+feature = Table(
+    "feature",
+    metadata,
+    _tenant(),
+    Column("collection", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("features", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    sqlite_with_rowid=False,
+)

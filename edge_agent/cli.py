@@ -25,20 +25,27 @@ Command = Callable[[argparse.Namespace], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
-    command: Command = options.command
     try:
-        command(options)
-    except (AgentError, LongstopError, SyncError) as error:
-        if options.json:
-            print(json.dumps({"code": error.code, "message": str(error)}))
-        print(f"longstop-agent: {error.code}: {error}", file=sys.stderr)
-        return 1
+        code = _perform(options)
+        sys.stdout.flush()  # here, where a reader that left can still be answered for
     except BrokenPipeError:
         # Whoever read our output has seen enough; nothing more can be said to them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130
+    return code
+
+
+def _perform(options: argparse.Namespace) -> int:
+    command: Command = options.command
+    try:
+        command(options)
+    except (AgentError, LongstopError, SyncError) as error:
+        print(f"longstop-agent: {error.code}: {error}", file=sys.stderr)
+        if options.json:
+            print(json.dumps({"code": error.code, "message": str(error)}))
+        return 1
     return 0
 
 
@@ -84,6 +91,7 @@ def _run(options: argparse.Namespace) -> None:
 def _infer(options: argparse.Namespace) -> None:
     from edge_agent.commands import infer
 
+    given: infer.Given
     if options.json_array is not None:
         given = infer.from_json(options.json_array, options.dtype)
     else:
@@ -163,7 +171,9 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument("--task", help="needed where several are served")
     infer.add_argument("--deadline-ms", type=float, default=300.0)
     given = infer.add_mutually_exclusive_group(required=True)
-    given.add_argument("file", nargs="?", type=Path, metavar="FILE.npy")
+    given.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help=".npy, .jpg, .png, .wav, .txt or .json"
+    )
     given.add_argument("--json-array", metavar="JSON", help="as in [[1, 2], [3, 4]]")
     infer.add_argument("--dtype", default="float32", help="of --json-array")
 

@@ -1,29 +1,61 @@
 """The loaded edge model of one task: checked, warm, never asked for more than it can do in time.
 
-1. A model serves only after it has reproduced its package's golden outputs on this machine.
-2. A model that takes less than `INLINE_BELOW_S` runs in the caller's thread: a thread would cost
-   more than it saves. A slower one has a thread of its own, so that it holds up nobody else.
-3. A request that could not be done by its deadline is refused before it begins, by the time the
+1. A model that does not reproduce its package's golden answers on this machine, or runs on another
+   runtime than its certificate is bound to, serves all the same, and every answer of it is
+   `uncertified`: its certificate was made for other numbers.
+2. What a package runs on is measured when it is first loaded here, in a short process of its own,
+   and kept until something it rests on changes. Whatever goes wrong there keeps nothing from
+   serving: the model then runs where it was made to run.
+3. A model that takes less than `INLINE_BELOW_S` runs in the caller's thread: a thread would cost
+   more than it saves. A slower one has a thread of its own, so that it holds up nobody else; so has
+   one that waits for features.
+4. A request that could not be done by its deadline is refused before it begins, by the time the
    ones before it are going to take. A late answer helps nobody and delays the next.
 """
 
+import contextlib
+import logging
+import os
+import shutil
 import statistics
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from edge_agent.errors import Overloaded
-from models import package
-from models.golden import golden_inputs
+from edge_agent.workplace import RunsOn, Workplace
+from models import package, placement
+from models.calibrate.certificate import Certificate
+from models.judging.binding import binding
 from models.manifest import Role
+from models.package import Package
+from models.pipeline.declared import Features
+from models.pipeline.features import FeatureSource
+from models.pipeline.values import Value
+from models.placement import Order, Place
 from models.predict import Prediction, Predictor
-from models.tensors import Sample, check_input
+from models.runtimes.wish import RuntimeWish
+from models.tensors import check_input
 from sync.clock import Clock
 from sync.runner import InlineRunner, Runner
 
+log = logging.getLogger(__name__)
+
+Measure = Callable[[Order], str | None]
+"""Measures what an order says and keeps it; gives back why it did not work."""
 INLINE_BELOW_S = 500e-6
 WARM_UPS = 30
 QUEUE = 64
+MEASURE_S = 20.0
+"""A measuring process that has not ended by then is killed; a slow device imports for seconds."""
+CHOICES, ARTEFACTS = "choices", "artefacts"
+"""Folders of the data folder: what runs where, by task and package; what was made for this CPU."""
+_CHOICES_KEPT = 8
+"""Packages of a task whose choices are kept; a device has two or three at a time."""
 _WEIGHT = 0.1
 """Of the newest run in the typical one."""
 _HICCUP = 5
@@ -41,18 +73,24 @@ class Engine:
         runner: Runner,
         clock: Clock,
         typical_s: float,
+        runs_on: RunsOn | None = None,
+        uncertified: str | None = None,
         queue: int = QUEUE,
     ) -> None:
         manifest = predictor.package.manifest
         self.task = manifest.task
         self.version = manifest.version
         self.digest = digest[:12]
-        self.input_name = manifest.inputs[0].name
-        self.input_dtype = manifest.inputs[0].dtype
-        self.input_shape = manifest.inputs[0].shape
-        self.threshold = manifest.decision.threshold
+        self.input_name = manifest.input.name
+        self.input_dtype = manifest.input.dtype
+        self.input_shape = manifest.input.shape
+        self.threshold = manifest.certificate.threshold if uncertified is None else None
+        self.certified_risk = certified_risk(manifest.certificate, self.threshold)
+        self.uncertified = uncertified
+        """Why the certificate means nothing here; None where it holds."""
         self.typical_s = typical_s
-        self._spec = manifest.inputs[0]
+        self.runs_on = runs_on or _runs_on(predictor, None)
+        self._spec = manifest.input
         self._predictor = predictor
         self._runner = runner
         self._clock = clock
@@ -68,24 +106,49 @@ class Engine:
         clock: Clock,
         thread: Callable[[], Runner],
         inline_below_s: float = INLINE_BELOW_S,
+        place: Workplace | None = None,
+        sources: Mapping[str, FeatureSource] | None = None,
+        measure: Measure | None = None,
     ) -> "Engine":
-        """Open a package, warm it up and check it; blocks meanwhile.
+        """Open a package, warm it up and check it; blocks meanwhile, seconds when it is new here.
 
-        Raises what `models.errors` names: `PackageError`, `RuntimeFailed`, `GoldenMismatch`.
+        Without a `place` nothing is measured or kept. Raises what `models.errors` names:
+        `PackageError`, `RuntimeFailed`, `CustomCodeForbidden`.
         """
-        predictor = Predictor.load(package.read(folder, Role.EDGE))
-        predictor.check_golden()
-        typical_s = warm_up(predictor)
-        runner = InlineRunner() if typical_s < inline_below_s else thread()
-        return cls(predictor, digest=digest, runner=runner, clock=clock, typical_s=typical_s)
+        given = place or Workplace(data="")
+        whole = package.read(folder, Role.EDGE)
+        artefacts = None if place is None else Path(place.data, ARTEFACTS)
+        opener = placement.Opener(
+            whole, _places(whole, digest, given, measure or measure_apart), artefacts
+        )
+        predictor = Predictor.load(
+            whole,
+            opener=opener,
+            allow_custom=given.custom_steps,
+            sources=sources,
+        )
+        uncertified = _uncertified(predictor)
+        if uncertified is not None:
+            log.warning("engine.uncertified reason=%r", uncertified)
+        typical_s = warm_up(predictor.without_sources)
+        waits = any(isinstance(node, Features) for node in whole.pipeline.nodes)
+        return cls(
+            predictor,
+            digest=digest,
+            runner=InlineRunner() if typical_s < inline_below_s and not waits else thread(),
+            clock=clock,
+            typical_s=typical_s,
+            runs_on=_runs_on(predictor, opener),
+            uncertified=uncertified,
+        )
 
     def read(
         self, dtype: str, shape: tuple[int, ...], data: bytes | bytearray | memoryview
-    ) -> Sample:
+    ) -> Value:
         """The sample in these bytes. Raises `models.errors.InputError`."""
         return check_input(self._spec, dtype, shape, data)
 
-    async def predict(self, sample: Sample, *, until: float) -> Prediction:
+    async def predict(self, sample: Value, *, until: float) -> Prediction:
         """Run the model. Raises `Overloaded`, `models.errors.RuntimeFailed`."""
         left_s = until - self._clock.monotonic()
         needed_s = (self._waiting + 1) * self.typical_s
@@ -111,10 +174,79 @@ class Engine:
         self._runner.close()
 
 
+def certified_risk(certificate: Certificate, threshold: float | None) -> float | None:
+    """What is promised of the risk when inputs are answered from `threshold` on; None: nothing."""
+    if threshold is None or not certificate.feasible:
+        return None
+    return certificate.upper_bound
+
+
 def warm_up(predictor: Predictor) -> float:
     """Run a model until it is as fast as it gets; gives back what one run takes, in seconds."""
-    manifest = predictor.package.manifest
-    sample = golden_inputs(manifest.inputs[0], manifest.golden)[0]
+    sample = predictor.golden_samples()[0]
     runs = (predictor.predict(sample) for _ in range(WARM_UPS))
     took = [run.prepare_us + run.run_us for run in runs]
     return statistics.median(took[WARM_UPS // 2 :]) / 1e6
+
+
+def _places(whole: Package, digest: str, place: Workplace, measure: Measure) -> Sequence[Place]:
+    """What each model runs on here: measured before, measured now, or the first of its kind."""
+    cores = len(os.sched_getaffinity(0))
+    wish = msgspec.convert(place.runtime, RuntimeWish, from_attributes=True)
+    if place.data and placement.may_measure(whole, wish, allow_custom=place.custom_steps):
+        kept = Path(place.data, CHOICES, whole.manifest.task, digest[:12])
+        places = placement.kept_places(whole, wish, cores, kept)
+        if places is None:
+            order = Order(
+                str(whole.folder), str(kept), wish, cores, allow_custom=place.custom_steps
+            )
+            why = measure(order)
+            if why is not None:
+                log.warning("engine.not_measured task=%s why=%s", whole.manifest.task, why)
+                placement.keep_first(whole, wish, cores, kept, why)
+            _forget_old(kept)
+            places = placement.kept_places(whole, wish, cores, kept)
+        if places is not None:
+            return places
+    return placement.first_places(whole, wish, cores)
+
+
+def measure_apart(
+    order: Order,
+    *,
+    limit_s: float = MEASURE_S,
+    program: Sequence[str] = (sys.executable, "-P", "-m", "models.placement"),
+) -> str | None:
+    """Measure in a process of its own, whose libraries and crashes are not this one's.
+
+    Gives back why it did not work, None when it did.
+    """
+    log.info("engine.measuring package=%s limit_s=%g", order.package, placement.LIMIT_S)
+    try:
+        done = subprocess.run(program, input=msgspec.json.encode(order), timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        return f"measuring took longer than {limit_s:g} s"
+    except OSError as error:
+        return f"measuring did not start: {error}"
+    return None if done.returncode == 0 else f"measuring ended with {done.returncode}"
+
+
+def _forget_old(kept: Path) -> None:
+    """Choices of packages that were here long ago."""
+    with contextlib.suppress(OSError):  # another worker of this task does the same
+        others = [one for one in kept.parent.iterdir() if one != kept]
+        newest_first = sorted(others, key=lambda one: one.stat().st_mtime, reverse=True)
+        for old in newest_first[_CHOICES_KEPT - 1 :]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _uncertified(predictor: Predictor) -> str | None:
+    """Why the certificate means nothing here; None where it holds."""
+    difference = placement.binding_difference(predictor.package, predictor.graph.runtimes)
+    return difference or predictor.golden_difference()
+
+
+def _runs_on(predictor: Predictor, opener: placement.Opener | None) -> RunsOn:
+    here = binding(predictor.package.pipeline, predictor.graph.runtimes)
+    why = "as it was opened" if opener is None else "; ".join(opener.reasons.values())
+    return RunsOn(here.runtime, here.provider, here.precision, why)

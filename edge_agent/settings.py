@@ -13,7 +13,9 @@ from msgspec import Meta, Struct
 from edge_agent.cloud.link import LinkSettings
 from edge_agent.errors import NotEnrolled
 from edge_agent.upkeep.restart import RestartPolicy
+from edge_agent.workplace import FeatureTable, HttpTable, RuntimeSettings, Workplace
 from sync import settings
+from sync.errors import SettingsError
 from sync.outbox.run import OutboxSettings
 
 PREFIX = "LONGSTOP_AGENT_"
@@ -42,6 +44,11 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_package_bytes: Annotated[int, Meta(ge=1)] = 256 << 20
     sources: dict[str, str] = {}
     """Task to a folder whose files are inputs, beside what programs ask for."""
+    features: dict[str, FeatureTable] = {}
+    """Where packages look numbers up by a key, by the name they use for it."""
+    custom_steps: bool = False
+    """Whether packages may bring Python code, which then runs with all rights of the worker."""
+    runtime: RuntimeSettings = RuntimeSettings()
     stop_s: Annotated[float, Meta(ge=0)] = 5.0
     """How long workers may take to finish when the agent ends."""
     cloud: LinkSettings = LinkSettings()
@@ -52,12 +59,31 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
 def load(data: Path, *, environ: Mapping[str, str], overrides: Sequence[str] = ()) -> AgentSettings:
     """The settings of the agent in this data folder. Raises `SettingsError`."""
     file = data / FILE
-    return settings.load(
+    loaded = settings.load(
         AgentSettings,
         toml=file if file.exists() else None,
         environ=environ,
         prefix=PREFIX,
         overrides=overrides,
+    )
+    for name, table in loaded.features.items():
+        if isinstance(table, HttpTable) and not loaded.gateway:
+            raise SettingsError(
+                f"features.{name} are the gateway's, and this device has none; enrol it at one, or "
+                'name a file (kind = "sqlite")'
+            )
+    return loaded
+
+
+def workplace(loaded: AgentSettings, data: Path) -> Workplace:
+    """What every worker of this device is given."""
+    return Workplace(
+        data=str(data.absolute()),
+        gateway=loaded.gateway,
+        token_file=str(token_file(loaded, data).absolute()),
+        custom_steps=loaded.custom_steps,
+        features=loaded.features,
+        runtime=loaded.runtime,
     )
 
 

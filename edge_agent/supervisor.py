@@ -21,7 +21,7 @@ from edge_agent.control import messages
 from edge_agent.control.run import AgentSocket
 from edge_agent.errors import AgentError, PackageDoesNotRun, WorkerFailed
 from edge_agent.sdk.errors import LongstopError
-from edge_agent.settings import AgentSettings, run_folder, token, token_file
+from edge_agent.settings import AgentSettings, run_folder, token, token_file, workplace
 from edge_agent.update import job
 from edge_agent.update.activation import Activation, Installed
 from edge_agent.update.local import LocalPackage
@@ -60,6 +60,7 @@ class Supervisor:
         self._clock = SystemClock()
         self._chance = random.SystemRandom()
         self._started = self._clock.wall()
+        self._workplace = workplace(settings, data)
         self._sockets = RunFolder(run_folder(settings, data))
         self._workers: dict[str, TaskWorkers] = {}
         self._store = PackageStore(data / "packages")
@@ -278,6 +279,7 @@ class Supervisor:
             digest=package.digest,
             device=self._settings.device,
             directory=self._settings.sources.get(task),
+            place=self._workplace,
             listening=listening,
             ears=self,
         )
@@ -307,6 +309,7 @@ class Supervisor:
 
     def _task_report(self, task: str, state: Activation) -> messages.TaskReport:
         current = self._workers[task].current if task in self._workers else None
+        ready = None if current is None else current.ready
         return messages.TaskReport(
             task=task,
             state="waiting" if current is None else current.state,
@@ -320,6 +323,8 @@ class Supervisor:
                 messages.RefusedVersion(each.version, each.code, each.reason, each.at)
                 for each in state.refused
             ),
+            runs_on=None if ready is None else ready.runs_on,
+            uncertified=None if ready is None else ready.uncertified,
         )
 
 
@@ -331,7 +336,7 @@ def _tell(line: Line, request_id: str, outcome: asyncio.Future[v1.Escalated | v1
     if outcome.cancelled():
         return
     match outcome.result():
-        case v1.Escalated(label=label, confidence=confidence, version=version):
-            line.send(handover.Answer(request_id, label, confidence, version))
+        case v1.Escalated(label=label, confidence=confidence, version=version, answer=answer):
+            line.send(handover.Answer(request_id, label, confidence, version, answer))
         case v1.Refused(code):
             line.send(handover.NoAnswer(request_id, code))

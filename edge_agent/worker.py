@@ -1,6 +1,7 @@
 """Wires the inference process of one task: model, cascade, local socket, line to its supervisor.
 
-Started by the supervisor alone. It opens no network connection and ends when its supervisor does.
+Started by the supervisor alone. It opens no network connection, except to a source its settings
+name (docs/decisions/0006), and ends when its supervisor does.
 Exit codes: 0 drained after `Retire` or SIGTERM, 2 started wrongly, 3 the package does not run here,
 4 the supervisor is gone.
 """
@@ -57,6 +58,7 @@ async def work(order: handover.WorkerOrder) -> int:
     from edge_agent.cascade.ports import InferRequest
     from edge_agent.cascade.run import Cascade
     from edge_agent.engine import Engine
+    from edge_agent.lookups import open_sources
     from edge_agent.sources.arrays import Kind
     from edge_agent.sources.directory import DirectorySource
 
@@ -82,6 +84,8 @@ async def work(order: handover.WorkerOrder) -> int:
             digest=order.digest,
             clock=clock,
             thread=lambda: ThreadRunner("engine"),
+            place=order.place,
+            sources=None if order.place is None else open_sources(order.place, clock),
         )
         if engine.task != order.task:
             raise BadOrder(f"package {order.package} is of task {engine.task}, not {order.task}")
@@ -128,12 +132,22 @@ async def work(order: handover.WorkerOrder) -> int:
     gc.freeze()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, retire.set)
     api.start()
-    line.send(handover.Ready(engine.task, engine.version, engine.digest, os.getpid()))
+    line.send(
+        handover.Ready(
+            engine.task,
+            engine.version,
+            engine.digest,
+            os.getpid(),
+            runs_on=engine.runs_on,
+            uncertified=engine.uncertified,
+        )
+    )
     log.info(
-        "worker.ready task=%s version=%s run_us=%.0f",
+        "worker.ready task=%s version=%s run_us=%.0f runs_on=%r",
         engine.task,
         engine.version,
         engine.typical_s * 1e6,
+        engine.runs_on.why,
     )
     try:
         return await _until_the_end(line, retire, api, sources, pipe)

@@ -1,5 +1,8 @@
 """Golden inputs: made from a seed, so that no one's data travels in a package.
 
+Pictures, sounds, texts and records cannot be made so; a package of those brings its golden inputs
+as a file, which its maker chooses with that in mind.
+
 The formula, the same for ever, whatever made the package:
 1. `raw` is the 64-bit output stream of PCG64 seeded with the seed (numpy's `PCG64(seed)`, whose
    stream numpy promises to keep).
@@ -10,19 +13,50 @@ The formula, the same for ever, whatever made the package:
 """
 
 import math
+from collections.abc import Sequence
+from typing import Annotated
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
-from models.manifest import Golden, TensorSpec
-from models.tensors import Sample
+from models.errors import InputError, ManifestInvalid
+from models.manifest import MAX_GOLDEN, Golden, TensorSpec
+from models.pipeline.kinds import RAW
+from models.pipeline.ops.tensor import FLOATS
+from models.pipeline.values import Value
+from models.tensors import Sample, check_input
 
 Numbers = npt.NDArray[np.uint64]
 COARSEST = 6
+_Held = Annotated[tuple[bytes, ...], Meta(max_length=MAX_GOLDEN)]
+
+
+def read_samples(spec: TensorSpec, golden: Golden, data: bytes) -> tuple[Value, ...]:
+    """Golden inputs from their file. Raises `ManifestInvalid`."""
+    try:
+        held = msgspec.msgpack.decode(data, type=_Held)
+        if len(held) != golden.count:
+            raise ValueError(f"{len(held)} where the manifest says {golden.count}")
+        return tuple(check_input(spec, spec.dtype, _shape_of(spec, one), one) for one in held)
+    except (ValueError, InputError) as error:  # DecodeError is a ValueError
+        raise ManifestInvalid(
+            f"the package's golden inputs cannot be read: {error}; build the package again"
+        ) from error
+
+
+def _shape_of(spec: TensorSpec, data: bytes) -> tuple[int, ...]:
+    return (len(data),) if spec.dtype in RAW else spec.shape
+
+
+def write_samples(samples: Sequence[bytes]) -> bytes:
+    """The file `read_samples` reads."""
+    return msgspec.msgpack.encode(tuple(samples))
 
 
 def golden_inputs(spec: TensorSpec, golden: Golden) -> tuple[Sample, ...]:
-    """The golden inputs of a package, raw as a caller would send them."""
+    """Golden inputs from their seed, raw as a caller would send them."""
     stream = np.random.PCG64(golden.seed)
     size = math.prod(spec.shape)
     samples = []
@@ -37,7 +71,7 @@ def golden_inputs(spec: TensorSpec, golden: Golden) -> tuple[Sample, ...]:
 def _spread(
     raw: Numbers, dtype: str, low: float, high: float
 ) -> npt.NDArray[np.float64] | npt.NDArray[np.int64]:
-    if dtype in ("float32", "float64"):
+    if dtype in FLOATS:
         return low + (high - low) * ((raw >> np.uint64(11)) / 2.0**53)
     span = np.uint64(int(high) - int(low) + 1)
     return int(low) + (raw % span).astype(np.int64)

@@ -3,9 +3,12 @@
 Rules:
 1. `format` is read first: another number is `UnknownFormat`, whatever else the file holds.
 2. Unknown keys are refused. A key a newer version needs comes with a new format number.
-3. Reading checks everything that can be checked without the files: names, shapes followed through
-   both pipelines, labels against outputs, the decision's numbers, the golden outputs.
+3. Reading checks everything that can be checked without the files: names, kinds followed through
+   both graphs, the head against what the graphs end in, the certificate's numbers, the golden
+   answers.
 4. Bytes written by `encode` are the same for the same manifest.
+5. A manifest may come from anybody, so its size is bounded before it is read, and what it asks for
+   when its golden inputs are made.
 """
 
 import math
@@ -15,16 +18,27 @@ from typing import Annotated, Literal, NoReturn
 import msgspec
 from msgspec import Meta, Struct
 
+from models.calibrate.certificate import Certificate
 from models.errors import ManifestInvalid, UnknownFormat
-from models.pipeline.check import Kind, Refused, check
-from models.pipeline.declared import Dim, Dtype, FileRef, Pipeline
+from models.pipeline.declared import Pipeline
+from models.pipeline.files import FileRef
+from models.pipeline.heads import Classify, Detect, Head, Search, accepts
+from models.pipeline.kinds import RAW, Dtype, Kind, Raw
+from models.pipeline.ops.tensor import Dim
+from models.pipeline.plan import Refused, classes_of, plan
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
+MAX_BYTES = 4 << 20
+"""Of manifest.json: room for a hundred thousand labels."""
 MAX_ELEMENTS = 1 << 24
+MAX_GOLDEN = 64
+MAX_GOLDEN_ELEMENTS = 1 << 26
+"""In all golden inputs together."""
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
 Version = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
 Share = Annotated[float, Meta(gt=0, lt=1)]
-Row = tuple[float, ...]
+Drawn = Annotated[float, Meta(ge=-1e15, le=1e15)]
+"""A limit of golden values: whole numbers are drawn in 64 bits."""
 
 
 class Role(Enum):
@@ -35,82 +49,82 @@ class Role(Enum):
 
 
 class TensorSpec(Struct, frozen=True, forbid_unknown_fields=True):
-    """One input or output, a single sample without batch axis."""
+    """The input, a single sample without batch axis."""
 
     name: Name
-    dtype: Dtype
-    shape: Annotated[tuple[Dim, ...], Meta(min_length=1, max_length=8)]
-    layout: str
+    dtype: Dtype | Raw
+    """A numpy type; or `bytes`, `text`, `record` for what is no array yet."""
+    shape: Annotated[tuple[Dim, ...], Meta(max_length=8)] = ()
+    """Empty for what is no array yet."""
+    layout: str = ""
     """One letter per axis: H height, W width, C channel, T time, K class."""
 
+    @property
+    def kind(self) -> Kind:
+        return Kind(self.dtype, self.shape)
 
-class Decision(Struct, frozen=True, forbid_unknown_fields=True):
-    """The rule between edge and cloud, and how it was chosen."""
 
-    promise: Literal["harm"]
-    """P(answered locally, edge wrong, cloud right) <= eps."""
-    eps: Share
-    delta: Share
-    temperature: Annotated[float, Meta(gt=0)]
-    threshold: Annotated[float, Meta(ge=0, le=1)] | None
-    """None makes every input hard."""
-    n: Annotated[int, Meta(ge=0)]
-    """Calibration samples."""
-    k: int | None
-    """Harmed calibration samples at the threshold."""
-    upper_bound: float | None
-    """Exact upper confidence limit on the harm, level 1 - delta."""
-    method: str
-    feasible: bool
-    """False when the threshold keeps no promise."""
-    note: str = ""
+class Said(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a pipeline answered to one golden input."""
+
+    label: str
+    confidence: float | None
 
 
 class Golden(Struct, frozen=True, forbid_unknown_fields=True):
-    """Inputs made from a seed (see `golden`), and the logits both models gave for them."""
+    """Inputs every machine can make or finds in the package, and what both halves said to them."""
 
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-    count: Annotated[int, Meta(ge=1, le=64)]
-    low: float
-    high: float
-    """Values are spread over low..high, ends included."""
-    edge_logits: tuple[Row, ...]
-    cloud_logits: tuple[Row, ...]
+    count: Annotated[int, Meta(ge=1, le=MAX_GOLDEN)]
+    low: Drawn
+    high: Drawn
+    """Values drawn from the seed (see `golden`) are spread over low..high, ends included."""
+    edge: tuple[Said, ...]
+    cloud: tuple[Said, ...]
     tolerance: Share
     """How far the confidence may be off on another machine."""
+    samples: FileRef | None = None
+    """Where the inputs are no arrays: the inputs themselves, a msgpack list of bytes."""
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     """All a program needs to know about a package before it opens a model file."""
 
-    format: Literal[1]
+    format: Literal[2]
     name: Name
     version: Version
     task: Name
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    input: TensorSpec
+    answer: Head
+    """What both pipelines' outputs mean."""
     edge: Pipeline
     cloud: Pipeline
-    labels: tuple[str, ...]
-    decision: Decision
+    certificate: Certificate
     golden: Golden
     figures: FileRef | None = None
     """What the recipe measured, as JSON for a person."""
 
-    def golden_logits(self, role: Role) -> tuple[Row, ...]:
-        return self.golden.edge_logits if role is Role.EDGE else self.golden.cloud_logits
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names the answer chooses from; empty where it is a number or an alarm."""
+        match self.answer:
+            case Classify(labels) | Detect(labels) | Search(labels):
+                return labels
+            case _:
+                return ()
+
+    def golden_answers(self, role: Role) -> tuple[Said, ...]:
+        return self.golden.edge if role is Role.EDGE else self.golden.cloud
 
     def pipeline(self, role: Role) -> Pipeline:
         return self.edge if role is Role.EDGE else self.cloud
 
-    def temperature(self, role: Role) -> float:
-        """The decision's for the edge; the cloud's scores stay as they are, no rule reads them."""
-        return self.decision.temperature if role is Role.EDGE else 1.0
-
     def files(self, role: Role) -> tuple[FileRef, ...]:
-        """The files of one half, without manifest.json."""
-        model = self.pipeline(role).model.file
-        return (model,) if self.figures is None else (model, self.figures)
+        """The files of one half, without manifest.json, each once."""
+        reference = self.answer.reference if isinstance(self.answer, Search) else None
+        shared = (self.figures, self.golden.samples, reference)
+        named = (*self.pipeline(role).files, *(ref for ref in shared if ref is not None))
+        return tuple(dict.fromkeys(named))
 
 
 class _FormatOnly(Struct):
@@ -124,6 +138,10 @@ def encode(manifest: Manifest) -> bytes:
 
 def decode(data: bytes) -> Manifest:
     """A manifest that holds together. Raises `UnknownFormat`, `ManifestInvalid`."""
+    if len(data) > MAX_BYTES:
+        raise ManifestInvalid(
+            f"manifest.json has {len(data)} bytes, the limit is {MAX_BYTES}; do not use the package"
+        )
     try:
         found = msgspec.json.decode(data, type=_FormatOnly).format
         if found != FORMAT:
@@ -132,7 +150,7 @@ def decode(data: bytes) -> Manifest:
                 "install the Longstop that made it, or build the package again with this one"
             )
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestInvalid(
             f"manifest.json is not a manifest: {error}; build the package again"
         ) from error
@@ -141,45 +159,71 @@ def decode(data: bytes) -> Manifest:
 
 
 def _check(manifest: Manifest) -> None:
-    if len(manifest.inputs) != 1 or len(manifest.outputs) != 1:
-        _refuse("$.inputs", "a package has one input and one output")
-    for path, spec in (("$.inputs[0]", manifest.inputs[0]), ("$.outputs[0]", manifest.outputs[0])):
-        if len(spec.layout) != len(spec.shape):
-            _refuse(f"{path}.layout", f"{spec.layout!r} names not each axis of {list(spec.shape)}")
-    (given,), (output,) = manifest.inputs, manifest.outputs
-    if math.prod(given.shape) > MAX_ELEMENTS:
-        _refuse("$.inputs[0].shape", f"one sample holds more than {MAX_ELEMENTS} values")
+    _check_input(manifest.input)
     for role in Role:
-        try:
-            check(manifest.pipeline(role), given.name, Kind(given.dtype, given.shape))
-        except Refused as refused:
-            raise ManifestInvalid(
-                f"manifest.json, pipeline {role.value}: {refused}; correct the declaration"
-            ) from refused
-    if (output.dtype, output.shape) != ("float32", (len(manifest.labels),)):
-        _refuse("$.outputs[0]", f"one float32 per label is wanted: [{len(manifest.labels)}]")
-    if len(set(manifest.labels)) != len(manifest.labels) or len(manifest.labels) < 2:
-        _refuse("$.labels", "labels must be two or more, each once")
-    names = [manifest.edge.model.file.path, manifest.cloud.model.file.path, "manifest.json"]
-    if manifest.figures is not None:
-        names.append(manifest.figures.path)
+        _check_pipeline(manifest, role)
+    files = {ref for role in Role for ref in manifest.files(role)}
+    names = ["manifest.json", *(ref.path for ref in files)]
     if len(set(names)) != len(names):
         _refuse("$", f"two files share a name among {', '.join(sorted(names))}")
-    if manifest.decision.feasible and manifest.decision.threshold is None:
-        _refuse("$.decision.threshold", "a decision that keeps its promise has a threshold")
+    if manifest.certificate.feasible and manifest.certificate.threshold is None:
+        _refuse("$.certificate.threshold", "a certificate that keeps its promise has a threshold")
     _check_golden(manifest)
+
+
+def _check_input(given: TensorSpec) -> None:
+    if given.dtype in RAW:
+        if given.shape or given.layout:
+            _refuse("$.input.shape", f"{given.dtype} has neither shape nor layout")
+        return
+    if not given.shape:
+        _refuse("$.input.shape", "an array has at least one axis")
+    if len(given.layout) != len(given.shape):
+        _refuse("$.input.layout", f"{given.layout!r} names not each axis of {list(given.shape)}")
+    if math.prod(given.shape) > MAX_ELEMENTS:
+        _refuse("$.input.shape", f"one sample holds more than {MAX_ELEMENTS} values")
+
+
+def _check_pipeline(manifest: Manifest, role: Role) -> None:
+    pipeline = manifest.pipeline(role)
+    try:
+        found = plan(pipeline, manifest.input.name, manifest.input.kind)
+        accepts(manifest.answer, found.kind_of(pipeline.output))
+        if isinstance(manifest.answer, Detect):
+            _check_classes(manifest.answer, classes_of(found, pipeline.output))
+    except Refused as refused:
+        raise ManifestInvalid(
+            f"manifest.json, pipeline {role.value}: {refused}; correct the declaration"
+        ) from refused
+    except ValueError as error:
+        raise ManifestInvalid(
+            f"manifest.json, pipeline {role.value}: node {pipeline.output!r}: {error} "
+            "- at `$.output`; correct the declaration"
+        ) from error
+
+
+def _check_classes(head: Detect, told: frozenset[int]) -> None:
+    """A class without a label would make every answer that holds it mean nothing."""
+    for classes in told:
+        if classes != len(head.labels):
+            raise ValueError(
+                f"candidates of {classes} classes cannot have {len(head.labels)} labels"
+            )
 
 
 def _check_golden(manifest: Manifest) -> None:
     golden = manifest.golden
     if not golden.low < golden.high:
         _refuse("$.golden.high", "high must be above low")
-    for name, rows in (("edge_logits", golden.edge_logits), ("cloud_logits", golden.cloud_logits)):
-        if len(rows) != golden.count:
-            _refuse(f"$.golden.{name}", f"{len(rows)} rows for {golden.count} golden inputs")
-        for at, row in enumerate(rows):
-            if len(row) != len(manifest.labels) or not all(map(math.isfinite, row)):
-                _refuse(f"$.golden.{name}[{at}]", "a row is one finite logit per label")
+    if (manifest.input.dtype in RAW) and golden.samples is None:
+        _refuse("$.golden.samples", f"golden inputs of {manifest.input.dtype} are a file")
+    if golden.samples is None and golden.count * math.prod(manifest.input.shape) > (
+        MAX_GOLDEN_ELEMENTS
+    ):
+        _refuse("$.golden.count", f"golden inputs hold more than {MAX_GOLDEN_ELEMENTS} values")
+    for name, said in (("edge", golden.edge), ("cloud", golden.cloud)):
+        if len(said) != golden.count:
+            _refuse(f"$.golden.{name}", f"{len(said)} answers for {golden.count} golden inputs")
 
 
 def _refuse(path: str, why: str) -> NoReturn:

@@ -23,7 +23,8 @@ from models import archive
 from models.archive import Entry
 from models.errors import ArchiveDamaged, FileMissing, HashMismatch, PackageError, TargetExists
 from models.manifest import Manifest, Role, decode
-from models.pipeline.declared import FileRef, Pipeline
+from models.pipeline.declared import Pipeline
+from models.pipeline.files import FileRef
 
 MANIFEST = "manifest.json"
 
@@ -41,8 +42,13 @@ class Package(Struct, frozen=True):
         return self.manifest.pipeline(self.role)
 
     @property
-    def model_file(self) -> Path:
-        return self.folder / self.pipeline.model.file.path
+    def first_model(self) -> Path:
+        """The file of the first model declared; most packages have no other."""
+        return self.path(self.pipeline.models[0].file)
+
+    def path(self, ref: FileRef) -> Path:
+        """Where a file the manifest names is."""
+        return self.folder / ref.path
 
 
 def digest(data: bytes) -> str:
@@ -66,7 +72,9 @@ def roles(folder: Path) -> tuple[Role, ...]:
     """Which halves a folder holds. Raises as `read` does for a manifest that is none."""
     manifest = decode(_read_file(folder / MANIFEST))
     return tuple(
-        role for role in Role if (folder / manifest.pipeline(role).model.file.path).exists()
+        role
+        for role in Role
+        if all((folder / ref.path).exists() for ref in manifest.pipeline(role).files)
     )
 
 

@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 from models import package
 from models.errors import HashMismatch, ReleaseInvalid, SignatureInvalid, UnknownFormat
 from models.manifest import Manifest, Name, Role, Version, decode
-from models.pipeline.declared import Sha256
+from models.pipeline.files import Sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _parse(data: bytes) -> SignedRelease:
                 "update Longstop on this machine"
             )
         return msgspec.json.decode(data, type=SignedRelease)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ReleaseInvalid(
             f"not a signed release: {error}; fetch it again or publish the package again"
         ) from error

@@ -1,5 +1,8 @@
 """One input as it arrives: its name for a type, its shape, its bytes. Checked before it is used.
 
+What is no array yet (`bytes`, `text`, `record`) has the shape [length in bytes]; a text is UTF-8, a
+record a JSON object of numbers, texts, truth values and null.
+
 Names are numpy's (`uint8`); the Open Inference Protocol's (`UINT8`) are translated by `dtype_of`
 and `datatype_of`. Bytes are row-major and little-endian.
 """
@@ -8,11 +11,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.errors import EmptyInput, NotFinite, WrongDtype, WrongShape
+from models.errors import EmptyInput, NotFinite, UndecodableInput, WrongDtype, WrongShape
 from models.manifest import TensorSpec
+from models.pipeline.kinds import RAW
+from models.pipeline.values import Value
 
 Sample = npt.NDArray[Any]
 
@@ -26,10 +32,16 @@ _DATATYPES = {
     "int16": "INT16",
     "int32": "INT32",
     "int64": "INT64",
+    "float16": "FP16",
     "float32": "FP32",
     "float64": "FP64",
+    "bytes": "BYTES",
+    "text": "BYTES",
+    "record": "BYTES",
 }
-_DTYPES = {datatype: dtype for dtype, datatype in _DATATYPES.items()}
+_DTYPES = {datatype: dtype for dtype, datatype in _DATATYPES.items() if dtype not in RAW}
+_MAX_FIELDS = 1000
+_record = msgspec.json.Decoder(dict[str, float | int | str | bool | None])
 
 
 def datatype_of(dtype: str) -> str:
@@ -42,8 +54,10 @@ def datatype_of(dtype: str) -> str:
         ) from None
 
 
-def dtype_of(datatype: str) -> str:
-    """The numpy name of a protocol type. Raises `WrongDtype`."""
+def dtype_of(datatype: str, spec: TensorSpec | None = None) -> str:
+    """The numpy name of a protocol type; what BYTES are, the input says. Raises `WrongDtype`."""
+    if datatype == "BYTES" and spec is not None and spec.dtype in RAW:
+        return spec.dtype
     try:
         return _DTYPES[datatype]
     except KeyError:
@@ -54,10 +68,10 @@ def dtype_of(datatype: str) -> str:
 
 def check_input(
     spec: TensorSpec, dtype: str, shape: Sequence[int], data: bytes | bytearray | memoryview
-) -> Sample:
-    """The sample in `data`, without a copy, if it is what the package wants.
+) -> Value:
+    """The sample in `data`, an array without a copy, if it is what the package wants.
 
-    Raises `WrongDtype`, `WrongShape`, `EmptyInput`, `NotFinite`.
+    Raises `WrongDtype`, `WrongShape`, `EmptyInput`, `NotFinite`, `UndecodableInput`.
     """
     if dtype != spec.dtype:
         raise WrongDtype(
@@ -68,6 +82,8 @@ def check_input(
             f"input {spec.name!r} of shape {list(shape)} holds no values, "
             f"the package wants {list(spec.shape)}; send one whole sample"
         )
+    if spec.dtype in RAW:
+        return _read_raw(spec, data)
     if tuple(shape) != spec.shape:
         raise WrongShape(
             f"input {spec.name!r} has shape {list(shape)}, the package wants {list(spec.shape)} "
@@ -88,7 +104,27 @@ def check_input(
     return sample
 
 
-def check_sample(spec: TensorSpec, sample: Sample) -> Sample:
+def _read_raw(spec: TensorSpec, data: bytes | bytearray | memoryview) -> Value:
+    if spec.dtype == "bytes":
+        return bytes(data)
+    try:
+        if spec.dtype == "text":
+            return str(data, "utf-8")
+        record = _record.decode(data)
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+        wanted = "UTF-8" if spec.dtype == "text" else "a JSON object of named values"
+        raise UndecodableInput(
+            f"input {spec.name!r} is no {spec.dtype}: {error}; send {wanted}"
+        ) from error
+    if len(record) > _MAX_FIELDS:
+        raise UndecodableInput(
+            f"input {spec.name!r} has {len(record)} fields, the limit is {_MAX_FIELDS}; "
+            "send those the package names"
+        )
+    return record
+
+
+def check_sample(spec: TensorSpec, sample: Sample) -> Value:
     """`check_input` for an array of this process."""
     data = np.ascontiguousarray(sample)
     return check_input(spec, str(data.dtype), data.shape, data.tobytes())

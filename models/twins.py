@@ -10,8 +10,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from models.build import Parts, build
-from models.manifest import Decision, TensorSpec
+from models.build import Drawn, Half, Parts, build, one_model
+from models.calibrate.by_hand import by_hand
+from models.manifest import Role, TensorSpec
+from models.pipeline.declared import Gives
+from models.pipeline.heads import Classify
 from models.runtimes.twin import TwinFile
 from models.tensors import Sample
 
@@ -34,33 +37,27 @@ def build_twin(
         edge, cloud = Path(folder) / "edge.json", Path(folder) / "cloud.json"
         edge.write_bytes(msgspec.json.encode(TwinFile(classes)))
         cloud.write_bytes(msgspec.json.encode(TwinFile(classes, skip=classes)))
+        given = TensorSpec("answers", "float32", (2 * classes,), "C")
         parts = Parts(
             name=f"{task}-twin",
             task=task,
-            given=TensorSpec("answers", "float32", (2 * classes,), "C"),
-            steps=(),
-            labels=labels,
-            decision=Decision(
-                promise="harm",
-                eps=0.02,
-                delta=0.1,
-                temperature=temperature,
-                threshold=threshold,
-                n=0,
-                k=None,
-                upper_bound=None,
-                method="chosen by hand",
-                feasible=False,
+            given=given,
+            answer=Classify(labels),
+            edge=_half(given, edge, classes, Role.EDGE),
+            cloud=_half(given, cloud, classes, Role.CLOUD),
+            certificate=by_hand(
                 note="a twin keeps no promise",
+                threshold=threshold,
+                temperature=temperature,
+                method="chosen by hand",
             ),
-            edge=edge,
-            cloud=cloud,
-            low=-_RANGE,
-            high=_RANGE,
-            form="twin",
-            golden_count=1,
+            golden=Drawn(-_RANGE, _RANGE, count=1),
         )
         return build(parts, version, into)
+
+
+def _half(given: TensorSpec, file: Path, classes: int, role: Role) -> Half:
+    return one_model(given, (), file, gives=Gives("logits", (classes,)), role=role, form="twin")
 
 
 def twin_sample(edge: int, cloud: int, *, confidence: float, classes: int = len(LABELS)) -> Sample:

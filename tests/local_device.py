@@ -147,6 +147,9 @@ class LocalDevice:
             self._listening = socket.socket(socket.AF_UNIX)
             self._listening.bind(str(path))
             self._listening.listen(128)
+            # Blocking or not is one flag for all who share a socket, and `dup` sets it as it finds
+            # it here: a blocking one would hold up a loop that is about to accept.
+            self._listening.setblocking(False)
         api = LocalApi(self._listening.dup(), self._answer, self._clock)
         self._loop.call_soon_threadsafe(api.start)
         return api

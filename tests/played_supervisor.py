@@ -16,6 +16,7 @@ from typing import TypeVar
 from edge_agent.cloud import handover
 from edge_agent.cloud.handover import FromWorker, ToWorker, WorkerOrder
 from edge_agent.sdk.wire import FrameReader
+from edge_agent.workplace import Workplace
 from sync.wire import codec, v1
 
 PATIENCE_S = 30.0
@@ -85,6 +86,8 @@ class PlayedSupervisor:
         self.folder = folder
         self.package = package
         self.task = task
+        self.place: Workplace | None = None
+        """What the next workers are given."""
         self.workers: list[WorkerProcess] = []
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(folder / f"{task}.sock"))
@@ -122,6 +125,7 @@ class PlayedSupervisor:
             digest="ab" * 32,
             device="bench-1",
             directory=None if directory is None else str(directory),
+            place=self.place,
         )
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "edge_agent.worker"],

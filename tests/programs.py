@@ -117,7 +117,10 @@ class Gateway(Program):
 
     def publish(self, version: str, *, task: str = TASK) -> None:
         """A twin package, signed and stored."""
-        package = build_twin(task, version, self.folder / f"{task}-{version}")
+        self.publish_folder(build_twin(task, version, self.folder / f"{task}-{version}"))
+
+    def publish_folder(self, package: Path) -> None:
+        """A package that was built, signed and stored."""
         self.admin.publish(package, self._key, lambda _name, _sent, _total: None)
 
     def desire(self, version: str, *devices: str, task: str = TASK) -> None:

@@ -5,12 +5,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
+from msgspec.structs import replace
 from onnx import TensorProto, helper
 
-from models.build import Parts, build
-from models.manifest import Decision, TensorSpec
-from models.pipeline.declared import Cast, Normalise, Reshape, Scale
+from models.build import Drawn, Half, Parts, build, one_model
+from models.calibrate.by_hand import by_hand
+from models.calibrate.certify import named
+from models.manifest import Role, TensorSpec
+from models.pipeline.declared import Gives
+from models.pipeline.heads import Classify
+from models.pipeline.ops.tensor import Cast, Normalise, Reshape, Scale
 
+GIVEN = TensorSpec("image", "uint8", (2, 3), "HW")
 LABELS = ("low", "middle", "high")
 STEPS = (
     Cast("float32"),
@@ -20,18 +26,19 @@ STEPS = (
 )
 EDGE_WEIGHTS = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
 CLOUD_WEIGHTS = EDGE_WEIGHTS[::-1].copy()
-DECISION = Decision(
-    promise="harm",
-    eps=0.02,
-    delta=0.1,
-    temperature=1.5,
-    threshold=0.7,
-    n=500,
-    k=4,
-    upper_bound=0.0159,
-    method="exact binomial, fixed sequence",
-    feasible=True,
-    note="tune 100, calibrate 500",
+CERTIFICATE = named(
+    replace(
+        by_hand(
+            note="tune 100, calibrate 500",
+            threshold=0.7,
+            temperature=1.5,
+            method="exact binomial, fixed sequence",
+        ),
+        n=500,
+        k=4,
+        upper_bound=0.0159,
+        feasible=True,
+    )
 )
 
 
@@ -69,17 +76,18 @@ def tiny_parts(folder: Path) -> Parts:
     return Parts(
         name="tiny",
         task="shades",
-        given=TensorSpec("image", "uint8", (2, 3), "HW"),
-        steps=STEPS,
-        labels=LABELS,
-        decision=DECISION,
-        edge=write_matrix(folder / "edge.onnx", EDGE_WEIGHTS),
-        cloud=write_matrix(folder / "cloud.onnx", CLOUD_WEIGHTS),
-        low=0,
-        high=255,
+        given=GIVEN,
+        answer=Classify(LABELS),
+        edge=_half(write_matrix(folder / "edge.onnx", EDGE_WEIGHTS), Role.EDGE),
+        cloud=_half(write_matrix(folder / "cloud.onnx", CLOUD_WEIGHTS), Role.CLOUD),
+        certificate=CERTIFICATE,
+        golden=Drawn(0, 255, count=2),
         figures=figures,
-        golden_count=2,
     )
+
+
+def _half(file: Path, role: Role) -> Half:
+    return one_model(GIVEN, STEPS, file, gives=Gives("logits", (len(LABELS),)), role=role)
 
 
 def build_tiny(folder: Path, version: str = "1") -> Path:

@@ -15,6 +15,7 @@ from msgspec import Struct
 from cloud_gateway.bodies import whole
 from cloud_gateway.errors import BadRequest
 from cloud_gateway.inference.run import Answers, ModelFacts
+from models.pipeline.answers import Classified
 from models.tensors import datatype_of
 from sync.wire import live, oip, v1
 from sync.wire.elements import pack_text
@@ -83,7 +84,7 @@ def infer_endpoint(
         if any(one.confidence is None for one in answers.predictions):
             # NaN has no JSON, so what may hold one is left out there.
             parameters["degenerate"] = True
-            outputs = tuple(one for one in outputs if one.name in binary or one.name == live.LABEL)
+            outputs = tuple(one for one in outputs if one.name in binary or one.datatype == "BYTES")
         encoded = oip.encode_response(
             oip.OipResponse(
                 model_name=task,
@@ -124,19 +125,24 @@ def router(facts: Callable[[str], ModelFacts], ready: Callable[[], bool]) -> API
     @routes.get("/models/{task}")
     async def model(task: str) -> Response:
         found = facts(task)
-        given, classes = found.given, len(found.labels)
+        given = found.given
         return _json(
             _Model(
                 name=task,
                 versions=(found.version,) if found.version else (),
                 platform="longstop",
-                inputs=(_Tensor(given.name, datatype_of(given.dtype), given.shape),)
+                inputs=(_Tensor(given.name, datatype_of(given.dtype), given.shape or (1,)),)
                 if given
                 else (),
                 outputs=(
                     _Tensor(live.LABEL, "BYTES", (1,)),
                     _Tensor(live.CONFIDENCE, "FP64", (1,)),
-                    _Tensor("logits", "FP32", (classes,)),
+                    _Tensor(live.ANSWER, "BYTES", (1,)),
+                    *(
+                        (_Tensor("logits", "FP32", (len(found.labels),)),)
+                        if found.classifies
+                        else ()
+                    ),
                 ),
             )
         )
@@ -153,12 +159,17 @@ def _outputs(answers: Answers) -> tuple[v1.Tensor, ...]:
     found = answers.predictions
     lead = (len(found),) if answers.batched else ()
     shares = [np.nan if one.confidence is None else one.confidence for one in found]
-    logits = np.stack([one.logits for one in found])
-    return (
-        v1.Tensor(live.LABEL, "BYTES", lead or (1,), pack_text([one.label for one in found])),
-        v1.Tensor(live.CONFIDENCE, "FP64", lead or (1,), np.array(shares, "<f8").tobytes()),
-        v1.Tensor("logits", "FP32", (*lead, logits.shape[1]), logits.astype("<f4").tobytes()),
-    )
+    each = lead or (1,)
+    outputs = [
+        v1.Tensor(live.LABEL, "BYTES", each, pack_text([one.label for one in found])),
+        v1.Tensor(live.CONFIDENCE, "FP64", each, np.array(shares, "<f8").tobytes()),
+        v1.Tensor(live.ANSWER, "BYTES", each, pack_text([one.details() for one in found])),
+    ]
+    if isinstance(found[0].answer, Classified):
+        logits = np.stack([one.output for one in found])
+        shape = (*lead, logits.shape[1])
+        outputs.append(v1.Tensor("logits", "FP32", shape, logits.astype("<f4").tobytes()))
+    return tuple(outputs)
 
 
 def _chosen(outputs: tuple[v1.Tensor, ...], names: Sequence[str]) -> tuple[v1.Tensor, ...]:

@@ -19,10 +19,13 @@ from cloud_gateway.errors import BadRequest, ModelUnavailable, Overloaded, Unkno
 from cloud_gateway.inference.engines.base import Engine, Open, Wanted
 from models.errors import ModelsError, WrongShape
 from models.manifest import TensorSpec
+from models.pipeline.kinds import RAW
+from models.pipeline.values import Value
 from models.predict import Prediction
-from models.tensors import Sample, check_input, dtype_of
+from models.tensors import check_input, dtype_of
 from sync.runner import InlineRunner, Runner
 from sync.wire import v1
+from sync.wire.elements import unpack_bytes
 
 MAX_SAMPLES = 64
 _log = logging.getLogger(__name__)
@@ -51,6 +54,8 @@ class ModelFacts(Struct, frozen=True):
     version: str | None
     given: TensorSpec | None
     labels: tuple[str, ...]
+    classifies: bool
+    """Whether it chooses one of the labels, from logits."""
     provider: str | None
     problem: str | None
 
@@ -133,10 +138,18 @@ class Models:
         if instance is None:
             if problem is None:
                 raise _unknown(task)
-            return ModelFacts(task, None, None, (), None, problem)
+            return ModelFacts(task, None, None, (), False, None, problem)
         engine = instance.engine
         version = instance.wanted.version
-        return ModelFacts(task, version, engine.given, engine.labels, engine.provider, problem)
+        return ModelFacts(
+            task,
+            version,
+            engine.given,
+            engine.labels,
+            engine.classifies,
+            engine.provider,
+            problem,
+        )
 
     def problems(self) -> dict[str, str]:
         """By task, why the version that should serve does not."""
@@ -179,12 +192,25 @@ class Models:
         raise _unknown(task)
 
 
-def _samples(given: TensorSpec, inputs: Sequence[v1.Tensor]) -> tuple[list[Sample], bool]:
+def _samples(given: TensorSpec, inputs: Sequence[v1.Tensor]) -> tuple[list[Value], bool]:
     """The samples of a request: one as it is, or several along a leading axis."""
     if len(inputs) != 1:
         raise BadRequest(f"{len(inputs)} inputs came; this model takes one, {given.name!r}")
     (tensor,) = inputs
-    dtype = dtype_of(tensor.datatype)
+    dtype = dtype_of(tensor.datatype, given)
+    if given.dtype in RAW:
+        if not 1 <= len(tensor.shape) <= 2 or tensor.datatype != "BYTES":
+            raise WrongShape(
+                f"input {given.name!r} is {given.dtype}, which goes as BYTES of shape [n], not "
+                f"{tensor.datatype} {list(tensor.shape)}"
+            )
+        elements = list(unpack_bytes(tensor.data))
+        if not 1 <= len(elements) <= MAX_SAMPLES:
+            raise WrongShape(
+                f"input {given.name!r} has {len(elements)} elements; send 1 to {MAX_SAMPLES}"
+            )
+        samples = [check_input(given, dtype, (len(one),), one) for one in elements]
+        return samples, len(samples) > 1
     batched = len(tensor.shape) == len(given.shape) + 1 and tensor.shape[1:] == given.shape
     if not batched:
         return [check_input(given, dtype, tensor.shape, tensor.data)], False

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from models.pipeline.values import Value
 from models.predict import Prediction
-from models.tensors import Sample
 from sync.wire import v1
 
 Bytes = bytes | bytearray | memoryview
@@ -48,11 +48,21 @@ class Engine(Protocol):
     @property
     def threshold(self) -> float | None: ...
 
-    def read(self, dtype: str, shape: tuple[int, ...], data: Bytes) -> Sample:
+    @property
+    def certified_risk(self) -> float | None:
+        """What the certificate promises at the threshold."""
+        ...
+
+    @property
+    def uncertified(self) -> str | None:
+        """Why the certificate means nothing here; None where it holds."""
+        ...
+
+    def read(self, dtype: str, shape: tuple[int, ...], data: Bytes) -> Value:
         """The sample in these bytes. Raises `models.errors.InputError`."""
         ...
 
-    async def predict(self, sample: Sample, *, until: float) -> Prediction:
+    async def predict(self, sample: Value, *, until: float) -> Prediction:
         """Run the model. Raises `Overloaded` at once when it could not be done by `until`."""
         ...
 

@@ -5,14 +5,17 @@ has counted.
 """
 
 import asyncio
+import math
 
 from edge_agent.cascade import decision
 from edge_agent.cascade.ports import Ask, CloudReply, Engine, InferRequest, Records
 from edge_agent.sdk.messages import Reply, Timings
+from models.pipeline.kinds import RAW
 from models.predict import Prediction
 from models.tensors import datatype_of
 from sync.clock import Clock
 from sync.wire import v1
+from sync.wire.elements import pack_bytes
 
 
 class Cascade:
@@ -78,12 +81,10 @@ class Cascade:
         return decision.Woke()
 
     def _question(self, request: InferRequest, timeout_s: float) -> v1.Escalation:
-        tensor = v1.Tensor(
-            self._engine.input_name,
-            datatype_of(request.dtype),
-            request.shape,
-            bytes(request.data),
-        )
+        data, shape = bytes(request.data), request.shape
+        if request.dtype in RAW:
+            data, shape = pack_bytes([data]), (1,)
+        tensor = v1.Tensor(self._engine.input_name, datatype_of(request.dtype), shape, data)
         return v1.Escalation(
             device=self._device,
             request_id=request.id,
@@ -110,8 +111,11 @@ class Cascade:
             total_us=_us(self._clock.monotonic() - request.received),
         )
         label, confidence, version = prediction.label, prediction.confidence, engine.version
-        if said is not None:
+        if said is None:
+            details = prediction.details()
+        else:
             label, confidence, version = said.label, said.confidence, said.version
+            details = said.answer
         record = v1.Answered(
             request_id=request.id,
             client=request.client,
@@ -130,6 +134,7 @@ class Cascade:
             wait_us=timings.wait_us,
             total_us=timings.total_us,
             at=self._clock.wall(),
+            feature_age_s=_freshness(prediction.feature_age_s),
         )
         self._records.put(record)
         return Reply(
@@ -143,6 +148,9 @@ class Cascade:
             version=version,
             digest=engine.digest,
             timings=timings,
+            certified_risk=None if answer.hard else engine.certified_risk,
+            answer=details,
+            uncertified=engine.uncertified,
         )
 
 
@@ -152,6 +160,11 @@ def _result(asked: asyncio.Future[CloudReply] | None) -> v1.Escalated | None:
             return said
         case _:
             return None
+
+
+def _freshness(age_s: float | None) -> float | None:
+    """As the record says it, where NaN would be no JSON."""
+    return -1.0 if age_s is not None and math.isnan(age_s) else age_s
 
 
 def _us(seconds: float) -> int:

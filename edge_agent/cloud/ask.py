@@ -59,8 +59,8 @@ class SupervisorAsk:
         if waiting is None or waiting.done():
             return
         match said:
-            case handover.Answer(id_, label, confidence, version):
-                waiting.set_result(v1.Escalated(id_, task, label, confidence, version, 0))
+            case handover.Answer(id_, label, confidence, version, answer):
+                waiting.set_result(v1.Escalated(id_, task, label, confidence, version, 0, answer))
             case handover.NoAnswer(_, reason):
                 waiting.set_result(_refused(reason, "said by the supervisor"))
 

@@ -47,6 +47,7 @@ class Books:
             confidence=answer.confidence,
             version=answer.version,
             at=self._clock.wall(),
+            answer=answer.answer,
         )
         standing = answer.request_id if settles else None
         return self._write(self._outbox.put(revised, settles=standing, revision_for=client))

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from edge_agent.errors import BadOrder
 from edge_agent.sdk import wire
+from edge_agent.workplace import RunsOn, Workplace
 from sync.errors import MalformedMessage
 from sync.wire import codec, v1
 
@@ -39,6 +40,8 @@ class WorkerOrder(Struct, frozen=True, forbid_unknown_fields=True):
     device: str
     directory: str | None = None
     """A folder to watch for inputs, beside what programs ask through the socket."""
+    place: Workplace | None = None
+    """None for a worker that keeps nothing and looks nothing up."""
 
 
 class TensorHead(Struct, frozen=True):
@@ -49,13 +52,16 @@ class TensorHead(Struct, frozen=True):
     shape: tuple[int, ...]
 
 
-class Ready(Struct, frozen=True, tag_field="op", tag="ready"):
-    """Warmed up, golden outputs right, serving."""
+class Ready(Struct, frozen=True, tag_field="op", tag="ready", omit_defaults=True):
+    """Warmed up, golden outputs compared, serving."""
 
     task: str
     version: str
     digest: str
     pid: int
+    runs_on: RunsOn | None = None
+    uncertified: str | None = None
+    """Why no answer carries the package's promise here; None where its certificate holds."""
 
 
 class Failed(Struct, frozen=True, tag_field="op", tag="failed"):
@@ -93,6 +99,8 @@ class Answer(Struct, frozen=True, tag_field="op", tag="answer"):
     label: str
     confidence: float | None
     version: str
+    answer: str = ""
+    """As JSON, where the label does not say it all."""
 
 
 class NoAnswer(Struct, frozen=True, tag_field="op", tag="no_answer"):

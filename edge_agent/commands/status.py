@@ -78,6 +78,11 @@ def _task(task: TaskReport, now_s: float) -> Iterator[str]:
     doing = "" if task.update == "idle" else f", {task.update.replace('_', ' ')} of {task.wanted}"
     pid = "" if task.pid is None else f", pid {task.pid}"
     yield f"task     {task.task}: {task.state} {loaded}{pid}, {task.restarts} restarts{doing}"
+    if (on := task.runs_on) is not None:
+        where = f"{on.runtime} on {on.provider} in {on.precision}"
+        yield f"         runs on {where} ({on.why})"
+    if task.uncertified is not None:
+        yield f"         uncertified: {task.uncertified}"
     for refused in task.refused:
         ago = _age(now_s - refused.at)
         yield f"         refused {refused.version} {ago} ago: {refused.code}: {refused.reason}"

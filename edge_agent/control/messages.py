@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge_agent.errors import BadRequest
+from edge_agent.workplace import RunsOn
 
 MOST_REVISIONS = 100
 LONGEST_WAIT_MS = 60_000
@@ -62,6 +63,9 @@ class TaskReport(Struct, frozen=True):
     wanted: str | None
     update: Literal["idle", "fetching", "on_trial"]
     refused: tuple[RefusedVersion, ...]
+    runs_on: RunsOn | None = None
+    uncertified: str | None = None
+    """Why no answer carries the package's promise here; None where its certificate holds."""
 
 
 class StatusReport(Struct, frozen=True):
@@ -95,6 +99,8 @@ class Revision(Struct, frozen=True):
     confidence: float | None
     version: str
     at: float
+    answer: str = ""
+    """As JSON, where the label does not say it all."""
 
 
 class SaidTasks(Struct, frozen=True):
@@ -133,7 +139,7 @@ def read_question(meta: bytes) -> Question:
     """What was asked. Raises `BadRequest`."""
     try:
         return _question.decode(meta)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(
             f"the agent does not understand this: {error}; it answers tasks, status and revisions"
         ) from error

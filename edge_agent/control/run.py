@@ -113,7 +113,13 @@ class AgentSocket:
                 del self._waiting[asked.client]
         return tuple(
             messages.Revision(
-                one.request_id, one.task, one.label, one.confidence, one.version, one.at
+                one.request_id,
+                one.task,
+                one.label,
+                one.confidence,
+                one.version,
+                one.at,
+                one.answer,
             )
             for one in found
         )

@@ -44,7 +44,7 @@ def read_request(meta: bytes) -> Infer:
     try:
         _bounds.decode(meta)
         infer: Infer = _infer.decode(meta)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"request cannot be read: {error}; {_SOURCE}") from error
     return infer
 
@@ -53,7 +53,7 @@ def id_of(meta: bytes) -> str:
     """The id in a request that is otherwise unreadable, or nothing."""
     try:
         return str(_id_only.decode(meta).id)[:128]
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
 
 

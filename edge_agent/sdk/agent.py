@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import TypeVar, cast
 
-from edge_agent.sdk import wire
+from edge_agent.sdk import messages, wire
 from edge_agent.sdk.answer import Revision, Status, TaskStatus
 from edge_agent.sdk.errors import (
     BadArgument,
@@ -71,6 +71,7 @@ def read_revisions(meta: bytes) -> list[Revision]:
                 confidence=_number_or_none(one["confidence"]),
                 version=_a(str, one["version"]),
                 at=_number(one["at"]),
+                details=messages.details_of(_a(str, one.get("answer", ""))),
             )
             for one in _tables(_said(meta)["revisions"])
         ]

@@ -41,6 +41,11 @@ class Answer:
     version: str
     """Package version that gave this answer."""
     timings: AnswerTimings
+    details: dict[str, object] | None = None
+    """The whole answer where the label does not say it all: boxes, an interval, several classes."""
+    uncertified: str | None = None
+    """Why the package's certificate does not hold on this device, so that every input is hard and
+    no answer of the device's own carries a promise; None where it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,8 @@ class Revision:
     version: str
     at: float
     """Seconds since 1970 when the device took note of it."""
+    details: dict[str, object] | None = None
+    """As in `Answer`."""
 
 
 @dataclass(frozen=True, slots=True)

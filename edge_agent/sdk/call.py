@@ -94,6 +94,8 @@ class Call:
             reason=reply.reason,
             hard=reply.hard,
             certified_risk=reply.certified_risk,
+            details=messages.details_of(reply.answer),
+            uncertified=reply.uncertified,
             model=reply.digest,
             version=reply.version,
             timings=AnswerTimings(

@@ -9,7 +9,13 @@ LongstopError
 |   |-- EmptyInput
 |   |-- NotFinite            NaN or an infinity in a float input
 |   |-- InputTooLarge
-|   `-- UnsupportedInput     the object carries no numbers the SDK can read
+|   |-- UndecodableInput     a picture, sound, text or record that cannot be read as one
+|   |   `-- PictureTooLarge  more pixels than the task decodes
+|   |-- WrongSampleRate      a sound at another rate than the task was made for
+|   |-- FieldMissing         a record without a field the task needs
+|   |-- FieldInvalid         a field of another type, or a value that cannot be used
+|   |-- UnknownCategory      a category the task does not know
+|   `-- UnsupportedInput     an object the SDK cannot send
 |-- BadArgument              an argument of the call itself; also a ValueError
 |-- UnknownTask              the device does not serve this task
 |-- TaskRequired             the device serves none, or several: name one
@@ -62,6 +68,30 @@ class InputTooLarge(InvalidInput):
     code = "input_too_large"
 
 
+class UndecodableInput(InvalidInput):
+    code = "undecodable_input"
+
+
+class PictureTooLarge(UndecodableInput):
+    code = "picture_too_large"
+
+
+class WrongSampleRate(InvalidInput):
+    code = "wrong_sample_rate"
+
+
+class FieldMissing(InvalidInput):
+    code = "field_missing"
+
+
+class FieldInvalid(InvalidInput):
+    code = "field_invalid"
+
+
+class UnknownCategory(InvalidInput):
+    code = "unknown_category"
+
+
 class UnsupportedInput(InvalidInput):
     code = "unsupported_input"
 
@@ -108,6 +138,12 @@ _BY_CODE: dict[str, type[LongstopError]] = {
         EmptyInput,
         NotFinite,
         InputTooLarge,
+        UndecodableInput,
+        PictureTooLarge,
+        WrongSampleRate,
+        FieldMissing,
+        FieldInvalid,
+        UnknownCategory,
         UnknownTask,
         InferenceFailed,
         ProtocolMismatch,

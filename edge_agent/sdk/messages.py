@@ -52,6 +52,10 @@ class Reply:
     digest: str
     timings: Timings
     certified_risk: float | None = None
+    answer: str = ""
+    """The whole answer as JSON, where the label does not say it all."""
+    uncertified: str | None = None
+    """Why no answer of this worker carries the package's promise; None where they may."""
     go_away: bool = False
     """This worker is leaving: ask again on a new connection."""
     ok: Literal[True] = True
@@ -66,6 +70,19 @@ class Refused:
     message: str
     go_away: bool = False
     ok: Literal[False] = False
+
+
+def details_of(answer: str) -> dict[str, object] | None:
+    """What an answer's JSON holds; None for none. Raises `ProtocolMismatch`."""
+    if not answer:
+        return None
+    try:
+        details = json.loads(answer)
+    except ValueError as error:
+        raise ProtocolMismatch(
+            f"the worker's answer cannot be read ({error}); install the SDK of this agent"
+        ) from error
+    return details if isinstance(details, dict) else None
 
 
 def write_infer(infer: Infer) -> bytes:
@@ -105,6 +122,8 @@ def read_reply(meta: bytes) -> Reply | Refused:
                 timings["prepare_us"], timings["run_us"], timings["wait_us"], timings["total_us"]
             ),
             certified_risk=said.get("certified_risk"),
+            answer=said.get("answer", ""),
+            uncertified=said.get("uncertified"),
             go_away=said.get("go_away", False),
         )
     except (ValueError, KeyError, TypeError) as error:

@@ -1,12 +1,16 @@
 """Turns what a caller hands over into dtype, shape and raw bytes, without importing numpy.
 
 1. Anything that lends its buffer with a format and a shape is taken: numpy arrays, `array.array`,
-   typed memoryviews. `bytes` and `bytearray` say neither, so they need `dtype=` and `shape=`.
+   typed memoryviews. `bytes` and `bytearray` say neither: they are an encoded file (a picture, a
+   sound), unless `dtype=` and `shape=` say what array they hold. A text goes as UTF-8, a dictionary
+   as JSON.
 2. Contiguous buffers are lent, not copied; others are copied in row-major order.
 3. Only what can be seen from here is judged: the worker knows what the task wants.
 """
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,6 +19,7 @@ from edge_agent.sdk.errors import (
     BadArgument,
     EmptyInput,
     InputTooLarge,
+    UndecodableInput,
     UnsupportedInput,
     WrongDtype,
     WrongShape,
@@ -69,18 +74,24 @@ def tensor_of(
 ) -> Tensor:
     """The tensor in `given`. Raises `InvalidInput` or `BadArgument`."""
     if isinstance(given, bytes | bytearray):
+        if dtype is None and shape is None:
+            return _whole("bytes", given)
         return _raw(given, dtype, shape)
     if dtype is not None or shape is not None:
         raise BadArgument(
             "dtype= and shape= belong to bytes;"
             f" this {type(given).__name__} carries its own, so leave them out"
         )
+    if isinstance(given, str):
+        return _whole("text", _utf8(given))
+    if isinstance(given, Mapping):
+        return _whole("record", _json(given))
     try:
         view = memoryview(given)  # type: ignore[arg-type] # the very question asked here
     except (TypeError, ValueError, BufferError) as error:
         raise UnsupportedInput(
             f"input of type {type(given).__name__} lends no buffer ({error});"
-            " pass a numpy array, or bytes with dtype= and shape="
+            " pass a numpy array, bytes, a text or a dictionary"
         ) from error
     dims = tuple(view.shape or ())
     name = _DTYPES.get(view.format.lstrip("@=<"))
@@ -94,11 +105,36 @@ def tensor_of(
     return Tensor(name, dims, data)
 
 
+def _whole(kind: str, data: bytes | bytearray) -> Tensor:
+    _check_size(kind, (len(data),), len(data))
+    return Tensor(kind, (len(data),), data)
+
+
+def _utf8(given: str) -> bytes:
+    try:
+        return given.encode()
+    except UnicodeEncodeError as error:
+        raise UndecodableInput(
+            f"a text is sent as UTF-8, and half a character stands at {error.start} of this one;"
+            " read it again from where it came from"
+        ) from error
+
+
+def _json(given: Mapping[object, object]) -> bytes:
+    try:
+        return json.dumps(given, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise UnsupportedInput(
+            f"a dictionary is sent as JSON, and this one is none ({error});"
+            " pass numbers, texts, truth values and None, by name"
+        ) from error
+
+
 def _raw(given: bytes | bytearray, dtype: str | None, shape: tuple[int, ...] | None) -> Tensor:
     if dtype is None or shape is None:
         raise BadArgument(
-            f"input is {type(given).__name__}, which says neither type nor shape:"
-            " pass dtype= and shape=, as in dtype='float32', shape=(128, 9)"
+            "dtype= and shape= go together, as in dtype='float32', shape=(128, 9);"
+            " leave out both for an encoded picture or sound"
         )
     size = _SIZES.get(dtype)
     if size is None:

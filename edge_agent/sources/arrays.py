@@ -1,4 +1,11 @@
-"""Reads `.npy` and `.bin` files as inputs, believing nothing they say about themselves."""
+"""Reads files as inputs, believing nothing they say about themselves.
+
+1. Arrays come as `.npy`, or as `.bin`: the package's own type and shape, and no header.
+2. What is no array yet (a picture, a sound, a text, a record) goes as it is: decoding it is the
+   package's work, and so is refusing it.
+3. A package takes files of its own kind. A picture in the folder of one that takes arrays is
+   refused here, with what would be right.
+"""
 
 import math
 import re
@@ -9,7 +16,12 @@ from msgspec import Struct
 
 from edge_agent.sdk.wire import MAX_BODY
 
-SUFFIXES = (".npy", ".bin")
+_ARRAYS = (".npy", ".bin")
+_RAW = {
+    "bytes": (".jpg", ".jpeg", ".png", ".wav", ".bin"),
+    "text": (".txt",),
+    "record": (".json",),
+}
 _HEADER_ROOM = 64 << 10
 _MAGIC = b"\x93NUMPY"
 _LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
@@ -20,14 +32,20 @@ _SHAPE = re.compile(rb"""['"]shape['"]\s*:\s*\(([\d\s,]{0,200})\)""")
 
 
 class Kind(Struct, frozen=True):
-    """What a file without a header is taken to hold."""
+    """What the package takes, and so what a file without a header is taken to hold."""
 
     dtype: str
+    """A numpy type; or `bytes`, `text`, `record` for what is no array yet."""
     shape: tuple[int, ...]
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of the files that hold such inputs, in small letters."""
+        return _RAW.get(self.dtype, _ARRAYS)
 
 
 class Array(Struct, frozen=True):
-    """One input, row by row in this machine's byte order."""
+    """One input: an array row by row in this machine's byte order, or a whole file as it is."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -44,6 +62,13 @@ class Unreadable(Exception):
 
 def read(path: Path, declared: Kind) -> Array:
     """The input in a file. Raises `Unreadable`."""
+    suffix = path.suffix.lower()
+    if suffix not in declared.suffixes:
+        raise Unreadable(
+            "unknown_kind",
+            f"{path.name} is not read here: this task takes {declared.dtype}, which comes in"
+            f" {', '.join(declared.suffixes)} files",
+        )
     try:
         size = path.stat().st_size
         if size > MAX_BODY + _HEADER_ROOM:
@@ -56,7 +81,9 @@ def read(path: Path, declared: Kind) -> Array:
         raise Unreadable(
             "unreadable", f"{path.name} cannot be read: {error.strerror}; check its permissions"
         ) from error
-    if path.suffix == ".bin":
+    if declared.dtype in _RAW:
+        return Array(declared.dtype, (len(data),), data)
+    if suffix == ".bin":
         return Array(declared.dtype, declared.shape, data)
     try:
         return _npy(data)

@@ -2,6 +2,8 @@
 
 An answer names the size and time of the file it belongs to, so a restart answers nothing twice and
 a file that was written anew is answered anew. What is left out gets such a file too, with a code.
+
+Where inputs are `.json` files themselves, an answer is told from an input by what it holds.
 """
 
 import asyncio
@@ -29,6 +31,8 @@ AT_ONCE = 8
 _ANSWER = ".json"
 _LATER = frozenset({"overloaded", "runtime_failed", "internal"})
 """Refusals that say nothing about the file."""
+_NOTHING = msgspec.Raw()
+"""Left out when it is written: msgspec knows the default by its identity."""
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,8 @@ class Written(Struct, frozen=True, omit_defaults=True):
     version: str = ""
     code: str = ""
     message: str = ""
+    answer: msgspec.Raw = _NOTHING
+    """The whole answer as JSON, where the label does not say it all."""
 
 
 class DirectorySource:
@@ -69,6 +75,7 @@ class DirectorySource:
         self._answer = answer
         self._runner = runner
         self._kind = kind
+        self._records = kind.dtype == "record"
         self._look_s = look_s
         self._watch = Watch()
         self._missing = False
@@ -110,9 +117,6 @@ class DirectorySource:
             )
 
         path = self._folder / seen.name
-        if path.suffix not in arrays.SUFFIXES:
-            known = " and ".join(arrays.SUFFIXES)
-            return left_out("unknown_kind", f"{seen.name} is not read here; {known} files are")
         try:
             array: Array = await self._runner.submit(partial(arrays.read, path, self._kind))
         except Unreadable as error:
@@ -133,12 +137,18 @@ class DirectorySource:
             final=reply.final,
             reason=reply.reason,
             version=reply.version,
+            answer=msgspec.Raw(reply.answer.encode()) if reply.answer else _NOTHING,
         )
 
     def _listing(self) -> list[Seen]:
         try:
             with os.scandir(self._folder) as entries:
-                found = [seen for entry in entries if (seen := _seen(entry)) is not None]
+                found = [
+                    seen
+                    for entry in entries
+                    if (self._records or not entry.name.endswith(_ANSWER))
+                    and (seen := _seen(entry)) is not None
+                ]
         except OSError as error:
             if not self._missing:
                 log.warning("directory.not_there folder=%s error=%s", self._folder, error.strerror)
@@ -148,11 +158,14 @@ class DirectorySource:
         return found
 
     def _is_answered(self, seen: Seen) -> bool:
-        try:
-            written = msgspec.json.decode(self._answer_path(seen.name).read_bytes(), type=Written)
-        except (OSError, msgspec.DecodeError):
+        """Whether nothing is to be done: there is an answer, or this is one itself."""
+        written = _written(self._answer_path(seen.name))
+        if written is not None and (written.size, written.mtime_ns) == (seen.size, seen.mtime_ns):
+            return True
+        if not seen.name.endswith(_ANSWER):
             return False
-        return (written.size, written.mtime_ns) == (seen.size, seen.mtime_ns)
+        itself = _written(self._folder / seen.name)
+        return itself is not None and f"{itself.file}{_ANSWER}" == seen.name
 
     def _write(self, written: Written) -> None:
         path = self._answer_path(written.file)
@@ -164,8 +177,16 @@ class DirectorySource:
         return self._answers / f"{name}{_ANSWER}"
 
 
+def _written(path: Path) -> Written | None:
+    """What an answer file says; None where there is none."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Written)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
 def _seen(entry: "os.DirEntry[str]") -> Seen | None:
-    if entry.name.endswith(_ANSWER) or not entry.is_file():
+    if not entry.is_file():
         return None
     try:
         told = entry.stat()

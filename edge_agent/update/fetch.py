@@ -150,7 +150,7 @@ def _is_whole(folder: Path, release: Release) -> bool:
 def _problem(response: httpx.Response) -> _Problem:
     try:
         return msgspec.json.decode(response.content, type=_Problem)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return _Problem()
 
 

@@ -19,6 +19,7 @@ from edge_agent.cloud import handover
 from edge_agent.cloud.line import Line
 from edge_agent.errors import PackageDoesNotRun, WorkerFailed
 from edge_agent.sdk.wire import Frame
+from edge_agent.workplace import Workplace
 from sync.errors import MalformedMessage, WireError
 from sync.wire import codec, v1
 
@@ -67,6 +68,7 @@ class WorkerProcess:
         digest: str,
         device: str,
         directory: str | None,
+        place: Workplace,
         listening: socket.socket,
         ears: Ears,
     ) -> "WorkerProcess":
@@ -87,6 +89,7 @@ class WorkerProcess:
             digest=digest,
             device=device,
             directory=directory,
+            place=place,
         )
         try:
             child = _started(order)

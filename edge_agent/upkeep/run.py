@@ -12,6 +12,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from edge_agent.cloud.handover import Ready
 from edge_agent.errors import PackageDoesNotRun, WorkerFailed
 from edge_agent.upkeep.process import WorkerProcess
 from edge_agent.upkeep.restart import Ends, RestartPolicy, after_end
@@ -57,6 +58,8 @@ class Keeper:
         self.state: State = "starting"
         self.pid: int | None = None
         self.restarts = 0
+        self.ready: Ready | None = None
+        """What the worker last said of itself."""
         self.served: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Ends when it serves for the first time; a trial may end in `WorkerFailed` instead."""
         self._launch = launch
@@ -120,7 +123,7 @@ class Keeper:
             process.retire()
         served = False
         try:
-            await asyncio.wait_for(asyncio.shield(process.ready), START_S)
+            self.ready = await asyncio.wait_for(asyncio.shield(process.ready), START_S)
             served = True
             self._changed("serving")
             log.info("worker.serving pid=%d version=%s", process.pid, self.package.version)

@@ -6,6 +6,7 @@ Rules:
 3. Arrays are raw, as a device sees them: preparation is declared in a manifest and runs elsewhere.
 4. Held-out data choose temperatures, thresholds and which seed ships; test data choose nothing.
 5. `digits` comes with scikit-learn and is always there; a missing other set is `DataMissing`.
+6. `vibration`, `tickets` and `fraud` are generated (`generated.py`) and need no file.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import numpy.typing as npt
 
 from models.errors import ModelsError, UnknownTask
 
-Raw = npt.NDArray[np.uint8] | npt.NDArray[np.int16]
+Raw = npt.NDArray[np.uint8] | npt.NDArray[np.int16] | npt.NDArray[np.object_]
+"""Samples [n, ...]. Texts and records are objects, one a sample."""
 Labels = npt.NDArray[np.int64]
 
 APPAREL_LABELS = (
@@ -65,7 +67,7 @@ class Dataset:
     held_groups: Labels | None
     test_groups: Labels | None
     sha256: str
-    """Of the file; for digits, of its pixels and labels."""
+    """Of the file; for digits and generated sets, of samples and labels."""
 
 
 def data_folders() -> tuple[Path, ...]:
@@ -84,7 +86,7 @@ def find_data(folders: Sequence[Path] | None = None) -> Path | None:
 
 
 def load(task: str, *, folders: Sequence[Path] | None = None) -> Dataset:
-    """Reads `apparel`, `activity` or `digits`.
+    """Reads `apparel`, `activity` or `digits`; makes `vibration`, `tickets` or `fraud`.
 
     Raises:
         DataMissing: the set is not on this machine, or its file is not the expected one.
@@ -218,8 +220,24 @@ def _digits(_folders: Sequence[Path]) -> Dataset:
     )
 
 
+def _generated(task: str) -> Callable[[Sequence[Path]], Dataset]:
+    def make(_folders: Sequence[Path]) -> Dataset:
+        # Late: `generated` fills this module's types.
+        from models.zoo.generated import dataset
+
+        return dataset(task)
+
+    return make
+
+
 _READERS: dict[str, Callable[[Sequence[Path]], Dataset]] = {
     "apparel": _apparel,
     "activity": _activity,
     "digits": _digits,
+    "vibration": _generated("vibration"),
+    "tickets": _generated("tickets"),
+    "fraud": _generated("fraud"),
+    # Other sizes of edge net, the same data.
+    "apparel-xs": _apparel,
+    "apparel-l": _apparel,
 }

@@ -1,4 +1,4 @@
-"""What a recipe measured, as it stands beside the weights: `figures.json` and `decision.json`.
+"""What a recipe measured, as it stands beside the weights: `figures.json` and `certificate.json`.
 
 Accuracies are in percent. *Held* is the held-out part: its tune half chooses the shipped seed and
 the temperature, its calibrate half the threshold. *Test* was read once, after everything else.
@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from models.manifest import Decision
-from models.pipeline.declared import Step
+from models.calibrate.certificate import Certificate
+from models.pipeline.ops.families import Step
 
 ZOO = Path(__file__).resolve().parent
 TASKS = ("apparel", "activity", "digits")
@@ -82,11 +82,11 @@ def read_figures(task: str) -> Figures:
     return msgspec.json.decode((ZOO / task / "figures.json").read_bytes(), type=Figures)
 
 
-def read_decision(task: str) -> Decision:
-    """The published decision of a task of the zoo."""
-    return msgspec.json.decode((ZOO / task / "decision.json").read_bytes(), type=Decision)
+def read_certificate(task: str) -> Certificate:
+    """The published certificate of a task of the zoo."""
+    return msgspec.json.decode((ZOO / task / "certificate.json").read_bytes(), type=Certificate)
 
 
-def write_json(path: Path, value: Figures | Decision) -> None:
-    """Writes one of the two files, indented, so that a diff can be read."""
+def write_json(path: Path, value: Struct) -> None:
+    """Writes one of the files, indented, so that a diff can be read."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")

@@ -6,10 +6,9 @@ the calibrate half, and only then are the test data looked at, once, to be repor
 
 from __future__ import annotations
 
-import math
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,19 +17,27 @@ import numpy as np
 import onnx
 import torch
 
-from models.calibrate.scores import Logits, confidence
-from models.manifest import Decision
-from models.pipeline.declared import Step
+from models.calibrate.certificate import Certificate
+from models.calibrate.scores import Logits
+from models.pipeline.ops.families import Step
+from models.zoo.cascade import cascade_figures
 from models.zoo.data import Dataset, Labels, Raw
 from models.zoo.export import Floats, onnx_logits, write_float, write_int8
-from models.zoo.figures import CascadeFigures, CloudFigures, EdgeFigures, Figures, write_json
+from models.zoo.figures import (
+    CloudFigures,
+    EdgeFigures,
+    Figures,
+    write_json,
+)
 from models.zoo.fitting import Prepare
 from models.zoo.lessons import Trained
 from models.zoo.networks import parameter_count
-from models.zoo.threshold import Mask, decide, harmed, tune_mask
+from models.zoo.threshold import decide, tune_mask
 
 INT8_CALIBRATION_SAMPLES = 1000
 INT8_CALIBRATION_SEED = 0
+CHOSEN = "highest INT8 accuracy on the tune half of the held-out data"
+ALONE = "the only seed that was trained"
 
 
 @dataclass(frozen=True)
@@ -55,13 +62,59 @@ def ship(
     teacher_cpu_seconds: float,
     out: Path,
 ) -> Figures:
-    """Writes `edge.onnx`, `cloud.onnx`, `decision.json` and `figures.json` into `out`."""
+    """Writes `edge.onnx`, `cloud.onnx`, `certificate.json` and `figures.json` into `out`."""
     out.mkdir(parents=True, exist_ok=True)
+    held_x = _prepared(dataset.held_x, terms)
+    cloud_path = out / "cloud.onnx"
+    write_float(cloud.network, cloud_path, sample_shape=held_x.shape[1:])
+
+    def measured(cloud_held: Floats, cloud_test: Floats) -> CloudFigures:
+        return CloudFigures(
+            seed=cloud.seed,
+            epochs=cloud.epochs,
+            cpu_seconds=round(cloud.cpu_seconds, 1),
+            parameters=parameter_count(cloud.network),
+            file_bytes=cloud_path.stat().st_size,
+            held_percent=_percent(cloud_held, dataset.held_y),
+            test_percent=_percent(cloud_test, dataset.test_y),
+            test_macro_recall_percent=_macro_recall(cloud_test, dataset.test_y),
+        )
+
+    return _ship_edges(dataset, terms, edges, cloud_path, measured, teacher_cpu_seconds, out)
+
+
+def ship_size(
+    dataset: Dataset,
+    terms: Terms,
+    *,
+    edges: Sequence[Trained],
+    beside: Figures,
+    cloud_path: Path,
+    out: Path,
+) -> Figures:
+    """Another size of the edge net whose cloud net ships `beside` it: all files but `cloud.onnx`.
+
+    The threshold is this size's own.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    seconds = beside.teacher_cpu_seconds
+    return _ship_edges(
+        dataset, terms, edges, cloud_path, lambda _held, _test: beside.cloud, seconds, out
+    )
+
+
+def _ship_edges(
+    dataset: Dataset,
+    terms: Terms,
+    edges: Sequence[Trained],
+    cloud_path: Path,
+    cloud_figures: Callable[[Floats, Floats], CloudFigures],
+    teacher_cpu_seconds: float,
+    out: Path,
+) -> Figures:
+    """Chooses, decides and measures with a cloud file that is there."""
     tune = tune_mask(dataset, terms.tune_persons)
     held_x, held_y = _prepared(dataset.held_x, terms), dataset.held_y
-    sample_shape = held_x.shape[1:]
-    cloud_path = out / "cloud.onnx"
-    write_float(cloud.network, cloud_path, sample_shape=sample_shape)
     cloud_held = onnx_logits(cloud_path, held_x)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -71,8 +124,14 @@ def ship(
         edge_held = [onnx_logits(int8, held_x) for _, int8 in pairs]
         on_tune = [_percent(logits[tune], held_y[tune]) for logits in edge_held]
         shipped = int(np.argmax(on_tune))
-        decision = decide(
-            edge_held[shipped], cloud_held, held_y, tune, eps=terms.eps, split=terms.split
+        certificate = decide(
+            edge_held[shipped],
+            cloud_held,
+            held_y,
+            tune,
+            eps=terms.eps,
+            split=terms.split,
+            groups=dataset.held_groups,
         )
 
         test_x, test_y = _prepared(dataset.test_x, terms), dataset.test_y
@@ -94,9 +153,6 @@ def ship(
         )
         (out / "edge.onnx").write_bytes(pairs[shipped][1].read_bytes())
 
-    local_held, local = (_local(logits[shipped], decision) for logits in (edge_held, edge_test))
-    harms = harmed(edge_test[shipped], cloud_test, test_y) & local
-    routed = np.where(local[:, None], edge_test[shipped], cloud_test)
     figures = Figures(
         task=dataset.name,
         data_sha256=dataset.sha256,
@@ -104,25 +160,12 @@ def ship(
         preparation=terms.preparation,
         edge_parameters=parameter_count(edges[shipped].network),
         shipped_seed=edges[shipped].seed,
-        shipped_because="highest INT8 accuracy on the tune half of the held-out data",
+        shipped_because=CHOSEN if len(edges) > 1 else ALONE,
         teacher_cpu_seconds=round(teacher_cpu_seconds, 1),
         edges=edge_figures,
-        cloud=CloudFigures(
-            seed=cloud.seed,
-            epochs=cloud.epochs,
-            cpu_seconds=round(cloud.cpu_seconds, 1),
-            parameters=parameter_count(cloud.network),
-            file_bytes=cloud_path.stat().st_size,
-            held_percent=_percent(cloud_held, held_y),
-            test_percent=_percent(cloud_test, test_y),
-            test_macro_recall_percent=_macro_recall(cloud_test, test_y),
-        ),
-        cascade=CascadeFigures(
-            held_escalated_percent=_share(~local_held),
-            test_escalated_percent=_share(~local),
-            test_percent=_percent(routed, test_y),
-            test_harm_percent=_share(harms),
-            test_macro_recall_edge_percent=_macro_recall(edge_test[shipped], test_y),
+        cloud=cloud_figures(cloud_held, cloud_test),
+        cascade=cascade_figures(
+            certificate, edge_held[shipped], edge_test[shipped], cloud_test, test_y
         ),
         versions={
             "python": platform.python_version(),
@@ -132,9 +175,9 @@ def ship(
             "numpy": np.__version__,
         },
     )
-    write_json(out / "decision.json", decision)
+    write_json(out / "certificate.json", certificate)
     write_json(out / "figures.json", figures)
-    _tell(figures, decision)
+    _tell(figures, certificate)
     return figures
 
 
@@ -156,19 +199,8 @@ def _edge_files(edge: Trained, folder: Path, calibration: Floats) -> tuple[Path,
     return fp32, int8
 
 
-def _local(logits: Logits, decision: Decision) -> Mask:
-    """Which samples the device answers by itself."""
-    threshold = math.inf if decision.threshold is None else decision.threshold
-    local: Mask = confidence(logits, decision.temperature) >= threshold
-    return local
-
-
 def _percent(logits: Logits, labels: Labels) -> float:
     return round(100.0 * float((logits.argmax(axis=1) == labels).mean()), 2)
-
-
-def _share(flags: Mask) -> float:
-    return round(100.0 * float(flags.mean()), 2)
 
 
 def _macro_recall(logits: Logits, labels: Labels) -> float:
@@ -177,7 +209,7 @@ def _macro_recall(logits: Logits, labels: Labels) -> float:
     return round(100.0 * float(np.mean(recalls)), 2)
 
 
-def _tell(figures: Figures, decision: Decision) -> None:
+def _tell(figures: Figures, certificate: Certificate) -> None:
     print(f"{figures.task}: data {figures.data_sha256}")
     for edge in figures.edges:
         mark = " <- ships" if edge.seed == figures.shipped_seed else ""
@@ -190,7 +222,7 @@ def _tell(figures: Figures, decision: Decision) -> None:
     print(
         f"  cloud seed {cloud.seed}: held {cloud.held_percent} %, test {cloud.test_percent} %,"
         f" {cloud.file_bytes} bytes\n"
-        f"  threshold {decision.threshold}:"
+        f"  threshold {certificate.threshold}:"
         f" escalates {cascade.test_escalated_percent} % of test inputs,"
         f" cascade {cascade.test_percent} %, harm {cascade.test_harm_percent} %",
         flush=True,

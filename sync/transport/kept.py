@@ -155,11 +155,12 @@ class _Connection:
             self._allow(until, patience_s)
             response = self._http.getresponse()
             body = bytearray()
-            while chunk := response.read(_CHUNK):
-                body += chunk
+            # A reply that announced the end has closed the socket with its last byte.
+            while not response.isclosed():
+                self._allow(until, patience_s)
+                body += response.read(_CHUNK)
                 if len(body) > max_reply:
                     raise MalformedMessage(f"reply to {request.path} is over {max_reply} bytes")
-                self._allow(until, patience_s)
         except TimeoutError as error:
             raise _Silence from error
         self.good = not response.will_close

@@ -5,6 +5,8 @@
 2. 408, 425, 429 and every 5xx: time may heal it, after `Retry-After` where it is given.
 3. Any other 4xx: sending the same again is useless.
 4. The code is the gateway's own (problem+json) where it gives one.
+
+The gateway marks its refusals over other links by the same rules.
 """
 
 from collections.abc import Mapping
@@ -19,6 +21,7 @@ from sync.wire import v1
 UNAUTHORISED = "unauthorised"
 UNAUTHORISED_RETRY_S = 30.0
 _LONGEST_RETRY_S = 3600.0
+_ABOUT_THE_DEVICE = frozenset({401, 403})
 _TRANSIENT = frozenset({408, 425, 429})
 _CODES = {413: "message_too_large", 429: "overloaded", 503: "unavailable"}
 
@@ -35,6 +38,11 @@ class _Problem(Struct):
 _problem = msgspec.json.Decoder(_Problem)
 
 
+def is_permanent(status: int) -> bool:
+    """Whether sending the same again is useless."""
+    return 400 <= status < 500 and status not in _ABOUT_THE_DEVICE | _TRANSIENT
+
+
 def refusal(status: int, headers: Mapping[str, str], body: bytes, now: float) -> v1.Refused:
     """The refusal behind any status but 200.
 
@@ -42,14 +50,14 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, now: float) ->
     """
     try:
         problem = _problem.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         problem = _Problem()
     message = problem.detail or problem.error or problem.title or f"HTTP status {status}"
-    if status in (401, 403):
+    if status in _ABOUT_THE_DEVICE:
         code = problem.code or UNAUTHORISED
         return v1.Refused(code, message, permanent=False, retry_after_s=UNAUTHORISED_RETRY_S)
     code = problem.code or _CODES.get(status, f"http_{status}")
-    permanent = 400 <= status < 500 and status not in _TRANSIENT
+    permanent = is_permanent(status)
     wait_s = 0.0 if permanent else _retry_after_s(headers.get("retry-after"), now)
     return v1.Refused(code, message, permanent, wait_s)
 

@@ -42,9 +42,12 @@ T = TypeVar("T")
 
 def pack_text(elements: Sequence[str]) -> bytes:
     """The bytes of a BYTES tensor that holds these texts."""
-    return b"".join(
-        struct.pack("<I", len(one)) + one for one in (element.encode() for element in elements)
-    )
+    return pack_bytes([element.encode() for element in elements])
+
+
+def pack_bytes(elements: Sequence[bytes]) -> bytes:
+    """The bytes of a BYTES tensor."""
+    return b"".join(struct.pack("<I", len(one)) + one for one in elements)
 
 
 def unpack_bytes(data: bytes) -> Iterator[bytes]:

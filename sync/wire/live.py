@@ -2,7 +2,8 @@
 
 Over HTTP an escalation is `POST /v2/models/{task}/infer`, inputs in binary form, and headers for
 what the protocol has no place for. The answer's outputs are `label` (BYTES, one element) and
-`confidence` (FP64, one element; absent where there is none); others may stand beside them.
+`confidence` (FP64, one element; absent where there is none), and `answer` (BYTES, the whole answer
+as JSON) where the label does not say it all; others may stand beside them.
 `model_version` is the package version, parameter `run_us` the time the model took.
 """
 
@@ -19,6 +20,7 @@ DEADLINE_MS = "X-Deadline-Ms"
 PACKAGE_VERSION = "X-Package-Version"
 LABEL = "label"
 CONFIDENCE = "confidence"
+ANSWER = "answer"
 RUN_US = "run_us"
 
 
@@ -27,7 +29,7 @@ def request_of(escalation: v1.Escalation) -> OipRequest:
     return OipRequest(
         inputs=escalation.inputs,
         id=escalation.request_id,
-        outputs=(WantedOutput(LABEL, binary=True), WantedOutput(CONFIDENCE, binary=True)),
+        outputs=tuple(WantedOutput(name, binary=True) for name in (LABEL, CONFIDENCE, ANSWER)),
     )
 
 
@@ -36,6 +38,8 @@ def response_of(answer: v1.Escalated) -> OipResponse:
     outputs = [v1.Tensor(LABEL, "BYTES", (1,), pack_text([answer.label]))]
     if answer.confidence is not None:
         outputs.append(v1.Tensor(CONFIDENCE, "FP64", (1,), struct.pack("<d", answer.confidence)))
+    if answer.answer:
+        outputs.append(v1.Tensor(ANSWER, "BYTES", (1,), pack_text([answer.answer])))
     return OipResponse(
         model_name=answer.task,
         outputs=tuple(outputs),
@@ -48,11 +52,14 @@ def response_of(answer: v1.Escalated) -> OipResponse:
 def answer_of(response: OipResponse) -> v1.Escalated:
     """What the device makes of it. Raises `MalformedMessage`."""
     label: str | None = None
+    answer = ""
     confidence: float | None = None
     for output in response.outputs:
         match output:
             case v1.Tensor(name="label", datatype="BYTES", shape=(1,), data=data):
                 label = next(unpack_bytes(data)).decode(errors="replace")
+            case v1.Tensor(name="answer", datatype="BYTES", shape=(1,), data=data):
+                answer = next(unpack_bytes(data)).decode(errors="replace")
             case v1.Tensor(name="confidence", datatype="FP64", shape=(1,), data=data):
                 (confidence,) = struct.unpack("<d", data)
             case _:
@@ -69,4 +76,5 @@ def answer_of(response: OipResponse) -> v1.Escalated:
         confidence=confidence,
         version=response.model_version,
         run_us=run_us if isinstance(run_us, int) else 0,
+        answer=answer,
     )

@@ -41,6 +41,9 @@ class Answered(Struct, frozen=True, array_like=True, tag="answered"):
     """Time spent waiting for the cloud."""
     total_us: int
     at: float
+    feature_age_s: float | None = None
+    """How old the oldest looked-up features were; -1 when a declared default stood in for them;
+    None when the pipeline looks up none."""
 
 
 class Revised(Struct, frozen=True, array_like=True, tag="revised"):
@@ -54,6 +57,8 @@ class Revised(Struct, frozen=True, array_like=True, tag="revised"):
     version: str
     """Package version the gateway answered with."""
     at: float
+    answer: str = ""
+    """The whole answer as JSON, where the label does not say it all."""
 
 
 Record = Answered | Revised
@@ -189,6 +194,8 @@ class Escalated(Struct, frozen=True, array_like=True, tag="escalated"):
     confidence: float | None
     version: str
     run_us: int
+    answer: str = ""
+    """The whole answer as JSON, where the label does not say it all."""
 
 
 class Refused(Struct, frozen=True, array_like=True, tag="refused"):

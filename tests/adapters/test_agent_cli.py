@@ -150,6 +150,30 @@ def unknown_dtype(folder: Path) -> list[str]:
     return ["infer", "--json-array", "[1]", "--dtype", "float17", "--data", str(folder)]
 
 
+def another_file(folder: Path) -> list[str]:
+    (folder / "input.gif").write_bytes(b"GIF89a")
+    return ["infer", str(folder / "input.gif"), "--data", str(folder)]
+
+
+def no_text(folder: Path) -> list[str]:
+    (folder / "input.txt").write_bytes(b"\xff\xfe")
+    return ["infer", str(folder / "input.txt"), "--data", str(folder)]
+
+
+def no_record(folder: Path) -> list[str]:
+    (folder / "input.json").write_text("[1, 2]")
+    return ["infer", str(folder / "input.json"), "--data", str(folder)]
+
+
+def no_json(folder: Path) -> list[str]:
+    (folder / "input.json").write_text("{amount: 3}")
+    return ["infer", str(folder / "input.json"), "--data", str(folder)]
+
+
+def no_picture(folder: Path) -> list[str]:
+    return ["infer", str(folder / "input.png"), "--data", str(folder)]
+
+
 def nobody_to_infer(folder: Path) -> list[str]:
     return ["infer", "--json-array", "[1]", "--task", "apparel", "--data", str(folder)]
 
@@ -204,6 +228,11 @@ def other_settings_before(folder: Path) -> list[str]:
         (a_pickle, "bad_request", "numpy.save"),
         (ragged, "bad_request", "[[1, 2], [3, 4]]"),
         (unknown_dtype, "bad_request", "float17"),
+        (another_file, "bad_request", "a picture .jpg or .png, a sound .wav, a text .txt"),
+        (no_text, "bad_request", "save it in UTF-8"),
+        (no_record, "bad_request", '{"amount": 3}'),
+        (no_json, "bad_request", "is no JSON"),
+        (no_picture, "bad_request", "No such file or directory; check the path"),
         (nobody_to_infer, "agent_unavailable", "longstop-agent run"),
         (no_outbox, "outbox_unavailable", "outbox.db"),
         (bad_key, "bad_key", "xyz"),
@@ -366,14 +395,24 @@ def told_bytes(store: Store, number: int) -> int:
     return len(batch.body)
 
 
-def test_output_nobody_reads_any_more_is_no_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["edge_agent", "outbox", "ls", "--json", "--data"],
+        ["cloud_gateway.cli", "device", "list", "--json", "--data"],
+    ],
+)
+def test_a_refusal_nobody_reads_is_told_on_stderr_alone(words: list[str], tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "edge_agent", "--help"],
+        [sys.executable, "-P", "-m", *words, str(tmp_path / "none")],
         stdout=write,
         stderr=subprocess.PIPE,
+        text=True,
         check=False,
     )
     os.close(write)
-    assert b"Traceback" not in done.stderr
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("longstop-")

@@ -14,6 +14,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import msgpack
 
 from models import archive, package
 from models.archive import Entry
@@ -26,7 +27,8 @@ from models.errors import (
     PackageError,
     UnknownFormat,
 )
-from models.manifest import Role, decode
+from models.golden import read_samples
+from models.manifest import MAX_BYTES, Golden, Role, TensorSpec, decode
 from tests.tiny_models import build_tiny
 
 Json = dict[str, object]
@@ -394,15 +396,15 @@ def put(manifest: Json, path: str, value: object) -> None:
 BAD_MANIFESTS: list[tuple[str, object, type[PackageError], str]] = [
     (
         "format",
-        2,
+        3,
         UnknownFormat,
-        "has format 2, this Longstop reads format 1; install the Longstop",
+        "has format 3, this Longstop reads format 2; install the Longstop",
     ),
     ("format", 0, UnknownFormat, "format 0"),
     ("format", "1", ManifestInvalid, "Expected `int`, got `str` - at `$.format`"),
     ("colour", "red", ManifestInvalid, "unknown field `colour`"),
-    ("decision.bugdet", 1, ManifestInvalid, "unknown field `bugdet` - at `$.decision`"),
-    ("inputs.0.units", "m", ManifestInvalid, "unknown field `units` - at `$.inputs[0]`"),
+    ("certificate.bugdet", 1, ManifestInvalid, "unknown field `bugdet` - at `$.certificate`"),
+    ("input.units", "m", ManifestInvalid, "unknown field `units` - at `$.input`"),
     (
         "edge.nodes.0.steps.1.with",
         1,
@@ -411,9 +413,10 @@ BAD_MANIFESTS: list[tuple[str, object, type[PackageError], str]] = [
     ),
     ("edge.nodes.0.steps.1.op", "blur", ManifestInvalid, "`$.edge.nodes[0].steps[1].op`"),
     ("edge.nodes.0.kind", "branch", ManifestInvalid, "`$.edge.nodes[0].kind`"),
-    ("edge.nodes.0.steps", [], ManifestInvalid, "pipeline edge: a model takes float32"),
-    ("cloud.nodes.0.steps.3.shape", [7], ManifestInvalid, "pipeline cloud: shape [7]"),
-    ("cloud.output", "prepare", ManifestInvalid, "the output must be the model"),
+    ("edge.nodes.0.after", "model", ManifestInvalid, "pipeline edge: node 'model': a cycle"),
+    ("cloud.nodes.0.steps.3.shape", [7], ManifestInvalid, "node 'prepare': step 3: shape [7]"),
+    ("cloud.output", "prepare", ManifestInvalid, "node 'model': the output does not need it"),
+    ("cloud.output", "nobody", ManifestInvalid, "'nobody' is neither the input nor a node"),
     ("edge.nodes.1.file.path", "../edge.onnx", ManifestInvalid, "`$.edge.nodes[1].file.path`"),
     ("edge.nodes.1.file.path", "/etc/passwd", ManifestInvalid, "`$.edge.nodes[1].file.path`"),
     ("edge.nodes.1.file.path", "a\n", ManifestInvalid, "`$.edge.nodes[1].file.path`"),
@@ -423,23 +426,45 @@ BAD_MANIFESTS: list[tuple[str, object, type[PackageError], str]] = [
     ("edge.nodes.1.form", "pickle", ManifestInvalid, "`$.edge.nodes[1].form`"),
     ("version", "../1", ManifestInvalid, "`$.version`"),
     ("task", "", ManifestInvalid, "`$.task`"),
-    ("inputs", [], ManifestInvalid, "one input and one output"),
-    ("inputs.0.shape", [], ManifestInvalid, "`$.inputs[0].shape`"),
-    ("inputs.0.shape", [2, 0], ManifestInvalid, "`$.inputs[0].shape[1]`"),
-    ("inputs.0.shape", [1 << 13, 1 << 13], ManifestInvalid, "more than 16777216 values"),
-    ("inputs.0.dtype", "float16", ManifestInvalid, "`$.inputs[0].dtype`"),
-    ("inputs.0.layout", "HWC", ManifestInvalid, "'HWC' names not each axis of [2, 3]"),
-    ("outputs.0.shape", [4], ManifestInvalid, "one float32 per label is wanted: [3]"),
-    ("labels", ["a", "b"], ManifestInvalid, "one float32 per label is wanted: [2]"),
-    ("labels", ["a", "b", "a"], ManifestInvalid, "two or more, each once"),
-    ("decision.threshold", 1.5, ManifestInvalid, "`$.decision.threshold`"),
-    ("decision.threshold", None, ManifestInvalid, "keeps its promise has a threshold"),
-    ("decision.temperature", 0, ManifestInvalid, "`$.decision.temperature`"),
-    ("decision.promise", "never wrong", ManifestInvalid, "`$.decision.promise`"),
-    ("golden.count", 3, ManifestInvalid, "2 rows for 3 golden inputs"),
+    ("input", [], ManifestInvalid, "`$.input`"),
+    ("input.shape", [], ManifestInvalid, "`$.input.shape`"),
+    ("input.shape", [2, 0], ManifestInvalid, "`$.input.shape[1]`"),
+    ("input.shape", [1 << 13, 1 << 13], ManifestInvalid, "more than 16777216 values"),
+    ("input.dtype", "complex64", ManifestInvalid, "`$.input.dtype`"),
+    ("input.dtype", "text", ManifestInvalid, "text has neither shape nor layout"),
+    ("input.layout", "HWC", ManifestInvalid, "'HWC' names not each axis of [2, 3]"),
+    ("edge.nodes.1.gives.0.shape", [4], ManifestInvalid, "node 'model': 3 labels need logits [3]"),
+    ("answer.labels", ["a", "b"], ManifestInvalid, "2 labels need logits [2]"),
+    ("answer.labels", ["a", "b", "a"], ManifestInvalid, "'a' is there more than once"),
+    ("answer.kind", "guess", ManifestInvalid, "`$.answer.kind`"),
+    ("certificate.threshold", 1.5, ManifestInvalid, "`$.certificate.threshold`"),
+    ("certificate.threshold", None, ManifestInvalid, "keeps its promise has a threshold"),
+    ("certificate.temperature", 0, ManifestInvalid, "`$.certificate.temperature`"),
+    ("certificate.promise", "never wrong", ManifestInvalid, "`$.certificate.promise`"),
+    ("golden.count", 3, ManifestInvalid, "2 answers for 3 golden inputs"),
     ("golden.high", -1, ManifestInvalid, "high must be above low"),
-    ("golden.edge_logits.1", [0.0], ManifestInvalid, "`$.golden.edge_logits[1]`"),
-    ("golden.cloud_logits.0.0", None, ManifestInvalid, "`$.golden.cloud_logits[0][0]`"),
+    ("golden.high", 1e300, ManifestInvalid, "`$.golden.high`"),
+    ("certificate.curve", {"thresholds": [0.5], "bounds": [2]}, ManifestInvalid, "lie in [0, 1]"),
+    (
+        "certificate.curve",
+        {"thresholds": [at / 2048 for at in range(1025)], "bounds": [0] * 1025},
+        ManifestInvalid,
+        "length <= 1024 - at `$.certificate.curve.thresholds`",
+    ),
+    (
+        "certificate.gain",
+        {"scores": [0], "gains": [0] * 1025, "weights": [1]},
+        ManifestInvalid,
+        "length <= 1024 - at `$.certificate.gain.gains`",
+    ),
+    (
+        "answer.labels",
+        [*(str(at) for at in range(100_000)), "last", "last"],
+        ManifestInvalid,
+        "'last' is there more than once",
+    ),
+    ("golden.edge.1", {}, ManifestInvalid, "`$.golden.edge[1]`"),
+    ("golden.cloud.0.confidence", "sure", ManifestInvalid, "`$.golden.cloud[0].confidence`"),
 ]
 
 
@@ -457,13 +482,51 @@ def test_a_bad_manifest_is_refused_with_the_place(
     assert any(step in str(caught.value) for step in ("again", "correct the declaration"))
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"null", b"{", b"\xff", b'{"format": 1}'])
+def test_a_manifest_of_more_than_four_mebibytes_is_not_read(folder: Path) -> None:
+    manifest: Json = json.loads((folder / "manifest.json").read_bytes())
+    put(manifest, "certificate.note", "n" * MAX_BYTES)
+    with pytest.raises(ManifestInvalid, match="the limit is 4194304; do not use the package"):
+        decode(json.dumps(manifest).encode())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"[]", b"null", b"{", b"\xff", b'{"format": 2}', b'{"a":' + b"[" * 100_000],
+)
 def test_what_is_no_manifest_at_all_is_refused(data: bytes) -> None:
     with pytest.raises(ManifestInvalid, match="is not a manifest"):
         decode(data)
 
 
-@pytest.mark.parametrize("key", ["name", "inputs", "edge", "labels", "decision", "golden"])
+def test_golden_inputs_together_have_a_bound(folder: Path) -> None:
+    manifest: Json = json.loads((folder / "manifest.json").read_bytes())
+    side = 1 << 11
+    put(manifest, "input.shape", [side, side])
+    put(manifest, "edge.nodes.0.steps", [{"op": "cast", "dtype": "float32"}])
+    put(manifest, "edge.nodes.1.gives.0.shape", [3])
+    put(manifest, "cloud", manifest["edge"])
+    put(manifest, "golden.count", 17)
+    with pytest.raises(ManifestInvalid, match="golden inputs hold more than 67108864 values"):
+        decode(json.dumps(manifest).encode())
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (msgpack.encode([b"a", b"b", b"c"]), "3 where the manifest says 2"),
+        (b"\xdd\x00\xff\xff\xff" + b"\xc4\x01x" * 100, "length <= 64"),
+        (b"\xdd\x00\x00\x00\x02\xc6\xff\xff\xff\xffx", "truncated"),
+        (b"no msgpack", "Expected `array`"),
+    ],
+)
+def test_a_file_of_golden_inputs_is_what_the_manifest_says(data: bytes, why: str) -> None:
+    spec = TensorSpec("photo", "bytes")
+    golden = Golden(0, 2, 0, 1, (), (), 0.01)
+    with pytest.raises(ManifestInvalid, match=why):
+        read_samples(spec, golden, data)
+
+
+@pytest.mark.parametrize("key", ["name", "input", "edge", "answer", "certificate", "golden"])
 def test_a_manifest_without_one_of_its_keys_is_refused(folder: Path, key: str) -> None:
     manifest: Json = json.loads((folder / "manifest.json").read_bytes())
     del manifest[key]

@@ -26,6 +26,7 @@ class Answered:
     def __init__(self) -> None:
         self.asked: list[tuple[Infer, bytes]] = []
         self.refusals: list[Refused] = []
+        self.details = ""
 
     async def __call__(self, infer: Infer, data: bytes) -> Reply | Refused:
         self.asked.append((infer, data))
@@ -42,15 +43,16 @@ class Answered:
             version="3",
             digest="ab",
             timings=Timings(1, 1, 0, 2),
+            answer=self.details,
         )
 
 
-def watch(folder: Path, answer: Answered, until: Callable[[], bool]) -> None:
+def watch(folder: Path, answer: Answered, until: Callable[[], bool], *, kind: Kind = KIND) -> None:
     """Run a source without pauses until something is true."""
 
     async def story() -> None:
         source = DirectorySource(
-            folder, answer=answer, runner=InlineRunner(), kind=KIND, look_s=0.0
+            folder, answer=answer, runner=InlineRunner(), kind=kind, look_s=0.0
         )
         running = asyncio.create_task(source.run())
         async with asyncio.timeout(10):
@@ -105,6 +107,78 @@ def test_what_is_left_out_is_named_with_the_reason(
     assert (told.ok, told.code) == (False, code)
     assert name in told.message
     assert answer.asked == []
+
+
+RAW = {
+    "bytes": ("a.png", b"\x89PNG"),
+    "text": ("a.txt", "größer\n".encode()),
+    "record": ("a.json", b'{"amount": 3}'),
+}
+
+
+@pytest.mark.parametrize("dtype", RAW)
+def test_what_is_no_array_goes_as_it_is(tmp_path: Path, dtype: str) -> None:
+    name, content = RAW[dtype]
+    (tmp_path / name).write_bytes(content)
+    answer = Answered()
+    answer.details = '{"kind":"detected","objects":[]}'
+    watch(tmp_path, answer, exists(tmp_path / f"{name}.json"), kind=Kind(dtype, ()))
+    ((infer, data),) = answer.asked
+    assert (infer.dtype, infer.shape, data) == (dtype, (len(content),), content)
+    told = written(tmp_path, name)
+    assert told.ok
+    assert told.answer == msgspec.Raw(answer.details.encode())
+
+
+@pytest.mark.parametrize("name", ["a.JPG", "a.jpeg", "a.wav", "a.bin"])
+def test_pictures_and_sounds_are_known_by_their_names(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"content")
+    assert arrays.read(tmp_path / name, Kind("bytes", ())).data == b"content"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name", "says"),
+    [
+        ("float32", "a.png", "takes float32, which comes in .npy, .bin files"),
+        ("bytes", "a.npy", "takes bytes, which comes in .jpg, .jpeg, .png, .wav, .bin files"),
+        ("text", "a.png", "takes text, which comes in .txt files"),
+        ("record", "a.txt", "takes record, which comes in .json files"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_what_would_be_right(
+    tmp_path: Path, dtype: str, name: str, says: str
+) -> None:
+    (tmp_path / name).write_bytes(b"content")
+    answer = Answered()
+    watch(tmp_path, answer, exists(tmp_path / f"{name}.json"), kind=Kind(dtype, (2, 3)))
+    told = written(tmp_path, name)
+    assert told.code == "unknown_kind"
+    assert says in told.message
+    assert answer.asked == []
+
+
+def test_an_answer_to_a_record_is_no_record(tmp_path: Path) -> None:
+    """Both are `.json` files, and an answer stays when its record is taken away."""
+    (tmp_path / "one.json").write_bytes(b'{"amount": 3}')
+    (tmp_path / "odd.txt").write_bytes(b"left out")
+    kind = Kind("record", ())
+    first, second = Answered(), Answered()
+    answers = exists(tmp_path / "one.json.json", tmp_path / "odd.txt.json")
+    watch(tmp_path, first, answers, kind=kind)
+    (tmp_path / "odd.txt").unlink()
+    (tmp_path / "one.json").unlink()
+    (tmp_path / "two.2.json").write_bytes(b'{"file": "two", "size": 1, "mtime_ns": 1, "ok": true}')
+    watch(tmp_path, second, exists(tmp_path / "two.2.json.json"), kind=kind)
+    looks = iter(range(50))
+    watch(tmp_path, second, lambda: next(looks) == 40, kind=kind)
+    assert [data for _, data in first.asked] == [b'{"amount": 3}']
+    assert len(second.asked) == 1, "what stands in a record is the caller's, even this"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "odd.txt.json",
+        "one.json.json",
+        "two.2.json",
+        "two.2.json.json",
+    ]
 
 
 def test_a_refused_input_is_named_and_not_tried_again(tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ from msgspec.structs import replace
 from edge_agent.engine import Engine
 from edge_agent.errors import Overloaded
 from models import package
-from models.errors import GoldenMismatch, HashMismatch, PackageError
+from models.errors import HashMismatch, PackageError
 from models.manifest import Role, decode, encode
+from models.pipeline.features_twin import FeatureTable
 from models.predict import Predictor
 from models.twins import build_twin
 from sync.runner import InlineRunner, Runner, T, ThreadRunner
 from tests.local_device import easy
+from tests.peculiar_packages import build_lookup
 from tests.tiny_models import build_tiny
 
 
@@ -159,15 +161,56 @@ def test_a_slow_model_runs_in_a_thread_of_its_own(tmp_path: Path) -> None:
     engine.close()
 
 
-def test_a_package_that_answers_otherwise_here_does_not_serve(tmp_path: Path) -> None:
+def test_a_package_that_answers_otherwise_here_serves_uncertified(tmp_path: Path) -> None:
     folder = build_tiny(tmp_path)
     manifest = decode((folder / "manifest.json").read_bytes())
     golden = manifest.golden
-    turned = tuple(tuple(-logit for logit in row) for row in golden.edge_logits)
-    altered = replace(manifest, golden=replace(golden, edge_logits=turned))
+    turned = tuple(replace(said, label="another") for said in golden.edge)
+    altered = replace(manifest, golden=replace(golden, edge=turned))
     (folder / "manifest.json").write_bytes(encode(altered))
-    with pytest.raises(GoldenMismatch):
-        Engine.load(folder, digest="cd" * 32, clock=Hands(), thread=threads)
+    engine = Engine.load(folder, digest="cd" * 32, clock=Hands(), thread=threads)
+    assert engine.threshold is None
+    assert engine.certified_risk is None
+    assert "the package stores another" in str(engine.uncertified)
+    engine.close()
+
+
+def test_a_package_that_answers_as_at_home_carries_its_promise(tmp_path: Path) -> None:
+    folder = build_tiny(tmp_path)
+    engine = Engine.load(folder, digest="cd" * 32, clock=Hands(), thread=threads)
+    assert (engine.threshold, engine.certified_risk, engine.uncertified) == (0.7, 0.0159, None)
+    engine.close()
+
+
+def test_golden_answers_and_warm_up_ask_no_source_and_its_rows_decide_later(
+    tmp_path: Path,
+) -> None:
+    source = FeatureTable({"nobody": {"fine": 0.0, "odd": 5.0}})
+    engine = Engine.load(
+        build_lookup(tmp_path / "p"),
+        digest="cd" * 32,
+        clock=Hands(),
+        thread=InlineRunner,
+        sources={"customers": source},
+    )
+    assert (engine.uncertified, source.asked) == (None, [])
+    record = b'{"customer": "nobody"}'
+    sample = engine.read("record", (len(record),), record)
+    assert asyncio.run(engine.predict(sample, until=100.3)).label == "fraud"
+    assert source.asked == ["nobody"]
+    engine.close()
+
+
+def test_a_quick_model_that_looks_features_up_has_a_thread_of_its_own(tmp_path: Path) -> None:
+    made: list[Runner] = []
+
+    def thread() -> Runner:
+        made.append(InlineRunner())
+        return made[0]
+
+    folder = build_lookup(tmp_path / "p")
+    Engine.load(folder, digest="cd" * 32, clock=Hands(), thread=thread).close()
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("damage", ["truncated", "gone", "manifest gone"])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.control.messages import read_question
 from edge_agent.errors import BadRequest
 from edge_agent.local_api.frames import id_of, moment, read_request, write_reply
 from edge_agent.sdk.errors import ProtocolMismatch
@@ -106,6 +107,7 @@ BAD: dict[str, bytes | dict[str, object]] = {
     "nothing": b"",
     "not UTF-8": b'{"id":"\xff"}',
     "no object": b"[1]",
+    "nested without end": b'{"also":' + b"[" * 50_000,
     "another op": {"op": "forget"},
     "no id": {"id": None},
     "an empty id": {"id": ""},
@@ -132,10 +134,16 @@ def test_what_is_no_request_is_refused_by_name(name: str) -> None:
     assert "request cannot be read" in str(refused.value)
 
 
+def test_a_question_to_the_agent_nested_without_end_is_refused_by_name() -> None:
+    with pytest.raises(BadRequest, match="does not understand this: maximum recursion depth"):
+        read_question(b'{"op":"status","also":' + b"[" * 50_000)
+
+
 def test_a_refusal_carries_the_id_where_it_can_be_read() -> None:
     assert id_of(json.dumps(GOOD | {"shape": 1}).encode()) == "a"
     assert id_of(b"{") == ""
     assert id_of(b'{"id": 4}') == ""
+    assert id_of(b'{"also":' + b"[" * 50_000) == ""
 
 
 @pytest.mark.parametrize("reply", [REPLY, Refused("r2", "wrong_dtype", "is int8", go_away=True)])

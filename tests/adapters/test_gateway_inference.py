@@ -18,6 +18,8 @@ from cloud_gateway.observe.metrics import Metrics
 from models import package
 from models.errors import RuntimeFailed
 from models.manifest import Role, TensorSpec
+from models.pipeline.answers import Classified
+from models.pipeline.values import Value
 from models.predict import Prediction, Predictor
 from models.tensors import Sample
 from models.twins import LABELS, twin_sample
@@ -123,11 +125,11 @@ def test_an_answer_without_confidence_has_no_number_for_it(tmp_path: Path) -> No
             device = await ready(made, tmp_path)
             flat = np.zeros(6, np.float32)  # a twin says what its input says: all logits alike
             response = decoded(await infer(device, oip.OipRequest((tensor(flat),))))
-            assert list(outputs(response)) == ["label"]
+            assert list(outputs(response)) == ["label", "answer"]
             assert response.parameters["degenerate"] is True
             request = oip.OipRequest((tensor(flat),), binary_output=True)
             found = outputs(decoded(await infer(device, request)))
-            assert sorted(found) == ["label", "logits"]
+            assert sorted(found) == ["answer", "label", "logits"]
             mixed = oip.OipRequest((tensor(np.stack([flat, SAMPLE])),), binary_output=True)
             found = outputs(decoded(await infer(device, mixed)))
             shares = np.frombuffer(found["confidence"].data, "<f8")
@@ -296,7 +298,12 @@ def test_metadata_says_what_the_model_takes_and_gives(tmp_path: Path) -> None:
             told = (await made.http.get(f"/v2/models/{TASK}")).json()
             assert told["versions"] == ["1"]
             assert told["inputs"] == [{"name": "answers", "datatype": "FP32", "shape": [6]}]
-            assert [one["name"] for one in told["outputs"]] == ["label", "confidence", "logits"]
+            assert [one["name"] for one in told["outputs"]] == [
+                "label",
+                "confidence",
+                "answer",
+                "logits",
+            ]
             assert (await made.http.get(f"/v2/models/{TASK}/ready")).json() == {"ready": True}
             assert (await made.http.get("/v2")).json()["extensions"] == ["binary_tensor_data"]
             assert (await made.http.get("/v2/health/live")).status_code == 200
@@ -318,7 +325,7 @@ def test_a_real_onnx_model_answers_like_its_package_says(tmp_path: Path) -> None
             predictor = Predictor.load(package.read(tmp_path / "tiny" / "package-1", Role.CLOUD))
             wanted = predictor.predict(np.frombuffer(image.data, np.uint8).reshape(2, 3))
             assert found["label"].data == pack_text([wanted.label])
-            assert found["logits"].data == wanted.logits.astype("<f4").tobytes()
+            assert found["logits"].data == wanted.output.astype("<f4").tobytes()
 
     asyncio.run(check())
 
@@ -401,6 +408,7 @@ class SlowEngine:
 
     given = TensorSpec("answers", "float32", (6,), "C")
     labels = LABELS
+    classifies = True
     provider = "cpu"
     warm_run_us = 10_000
 
@@ -408,10 +416,11 @@ class SlowEngine:
         self.version = wanted.version
         self.go = threading.Event()
 
-    def answer(self, samples: Sequence[Sample]) -> Sequence[Prediction]:
+    def answer(self, samples: Sequence[Value]) -> Sequence[Prediction]:
         assert self.go.wait(10)
         logits = np.zeros(3, np.float32)
-        return [Prediction(self.version, 0, 0.9, logits, 0, 10_000) for _ in samples]
+        said = Classified(self.version, 0)
+        return [Prediction(self.version, 0.9, said, logits, 0, 10_000) for _ in samples]
 
 
 class Opened:

@@ -167,6 +167,12 @@ NOON = 1_790_000_000.0
         ),
         (413, {}, b"[1]", v1.Refused("message_too_large", "HTTP status 413", True, 0.0)),
         (302, {}, b"", v1.Refused("http_302", "HTTP status 302", False, 0.0)),
+        (
+            500,
+            {},
+            b'{"also":' + b"[" * 50_000,
+            v1.Refused("http_500", "HTTP status 500", False, 0.0),
+        ),
     ],
 )
 def test_a_status_says_whether_time_may_heal_it(

@@ -45,14 +45,19 @@ def test_inspect_shows_a_package_to_a_person(
     text = said(capsys)
     manifest = package.read(desk / "package", Role.EDGE).manifest
     for part in (
-        "tiny 1, task shades, format 1",
+        "tiny 1, task shades, format 2",
         "input image: uint8 [2, 3] (HW)",
-        "prepared cast to float32, then scale by 0.003922, then normalise with mean 0.5 and",
-        "output one of 3: low, middle, high",
-        f"bytes {manifest.edge.model.file.sha256[:16]}… whole",
-        f"{manifest.cloud.model.file.sha256[:16]}… {cloud}",
+        "answer one of 3: low, middle, high",
+        "prepare image -> float32 [1, 2, 3]",
+        "cast dtype float32",
+        "scale by 0.003922",
+        "normalise mean 0.5, std 0.25",
+        "model prepare -> float32 [3]",
+        "model edge.onnx (onnx)",
+        f"bytes {manifest.edge.models[0].file.sha256[:16]}… whole",
+        f"{manifest.cloud.models[0].file.sha256[:16]}… {cloud}",
         "figures.json both",
-        "Inputs with a confidence below 0.7000 go to the cloud.",
+        "Inputs with a score below 0.7000 go to the cloud.",
         "Promise: of all inputs, at most 2 % are answered on the device wrongly where",
         "in at least 90 of 100 calibrations; this one saw 4 such cases in 500 held-out samples",
         "Golden inputs: 2, made from seed",
@@ -60,12 +65,21 @@ def test_inspect_shows_a_package_to_a_person(
         assert part in text
 
 
+def test_inspect_lets_no_package_steer_the_terminal(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = desk / "package" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"low"', '"\\u001b[2Jlow"', 1))
+    assert main(["inspect", str(desk / "package")]) == 0
+    assert "answer one of 3: \\x1b[2Jlow, middle, high" in said(capsys)
+
+
 def test_inspect_shows_the_same_to_a_script(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "--json", str(desk / "package")]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["manifest"] == json.loads((desk / "package" / "manifest.json").read_bytes())
     assert [file["state"] for file in shown["files"]] == ["whole", "whole", "whole"]
-    assert shown["promise"].startswith("Inputs with a confidence below 0.7000")
+    assert shown["promise"].startswith("Inputs with a score below 0.7000")
 
 
 def test_inspect_points_at_an_altered_file(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +166,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], list[str]], str, str]] = {
     "models swapped": (
         swap_models,
         "golden_mismatch",
-        "edge model of shades 1 answers",
+        "edge half of shades 1 answers",
     ),
     "archive cut": (cut_archive, "archive_damaged", "fetch it again"),
     "wrong key": (other_key, "signature_invalid", "ask the publisher which key is right"),
@@ -177,7 +191,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], list[str]], str, str]] = {
     "no task": (
         lambda desk: ["build", "pastries", "--version", "1", "--out", str(desk)],
         "unknown_task",
-        "choose one of apparel, activity, digits",
+        "choose one of activity, apparel, ",
     ),
     "nowhere to write": (
         lambda _desk: ["build", "digits", "--version", "1", "--out", "/proc/zz"],

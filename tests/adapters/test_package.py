@@ -60,7 +60,7 @@ def test_each_archive_holds_its_own_half(
     assert package.roles(unpacked) == (role,)
     found = package.read(unpacked, role)
     assert found.manifest == package.read(folder, role).manifest
-    assert found.model_file == unpacked / f"{role.value}.onnx"
+    assert found.first_model == unpacked / f"{role.value}.onnx"
     with pytest.raises(FileMissing, match="fetch or build the package again"):
         package.read(unpacked, next(other for other in Role if other is not role))
 

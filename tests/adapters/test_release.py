@@ -194,6 +194,12 @@ BAD_RELEASES: dict[str, tuple[Callable[[bytes], bytes], type[PackageError], str,
         "release_invalid",
         "publish the package again",
     ),
+    "nested without end": (
+        lambda _: b'{"also":' + b"[" * 50_000,
+        ReleaseInvalid,
+        "release_invalid",
+        "not a signed release: maximum recursion depth",
+    ),
     "nothing": (lambda _: b"", ReleaseInvalid, "release_invalid", "not a signed release"),
     "no text": (lambda _: b"\xff\xfe", ReleaseInvalid, "release_invalid", "not a signed release"),
     "too long": (

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from edge_agent.sdk import LongstopError, errors
-from models.build import Parts, build
-from models.manifest import TensorSpec
-from models.pipeline.declared import Cast, Reshape, Scale
+from models.build import Drawn, Half, Parts, build, one_model
+from models.manifest import Role, TensorSpec
+from models.pipeline.declared import Gives
+from models.pipeline.heads import Classify
+from models.pipeline.ops.tensor import Cast, Reshape, Scale
 from tests.local_device import LocalDevice
-from tests.tiny_models import DECISION, write_matrix
+from tests.tiny_models import CERTIFICATE, write_matrix
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "sdk.md"
 EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -20,18 +22,22 @@ EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 def apparel(folder: Path) -> Path:
     """A package that takes what the page's examples send."""
     weights = np.random.default_rng(5).normal(size=(784, 10)).astype(np.float32)
+    file = write_matrix(folder / "model.onnx", weights, shape=(1, 28, 28))
+    given = TensorSpec("image", "uint8", (28, 28), "HW")
+    steps = (Cast("float32"), Scale((1 / 255,)), Reshape((1, 28, 28)))
+
+    def half(role: Role) -> Half:
+        return one_model(given, steps, file, gives=Gives("logits", (10,)), role=role)
+
     parts = Parts(
         name="page",
         task="apparel",
-        given=TensorSpec("image", "uint8", (28, 28), "HW"),
-        steps=(Cast("float32"), Scale((1 / 255,)), Reshape((1, 28, 28))),
-        labels=tuple("abcdefghij"),
-        decision=DECISION,
-        edge=write_matrix(folder / "edge.onnx", weights, shape=(1, 28, 28)),
-        cloud=write_matrix(folder / "cloud.onnx", weights, shape=(1, 28, 28)),
-        low=0,
-        high=255,
-        golden_count=2,
+        given=given,
+        answer=Classify(tuple("abcdefghij")),
+        edge=half(Role.EDGE),
+        cloud=half(Role.CLOUD),
+        certificate=CERTIFICATE,
+        golden=Drawn(0, 255, count=2),
     )
     return build(parts, "1", folder / "package")
 

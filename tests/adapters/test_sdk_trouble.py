@@ -14,11 +14,14 @@ from edge_agent.sdk import (
     AgentUnavailable,
     Client,
     DeadlineExceeded,
+    InvalidInput,
     LongstopError,
     ProtocolMismatch,
     agent,
 )
+from edge_agent.sdk.errors import error_of
 from edge_agent.sdk.wire import head
+from models.errors import InputError
 from tests.local_device import STATUS, TASK, easy
 from tests.scripted_worker import Scripted, requests, say, silent, well_behaved
 
@@ -237,6 +240,16 @@ def test_whole_numbers_are_times_too() -> None:
     meta = json.dumps({"ok": True, "revisions": [REVISION]}).encode()
     (revision,) = agent.read_revisions(meta)
     assert (revision.at, revision.confidence) == (7.0, None)
+
+
+def test_whatever_is_wrong_with_an_input_comes_back_by_the_same_name() -> None:
+    kinds = [InputError]
+    for kind in kinds:
+        kinds.extend(kind.__subclasses__())
+    for kind in kinds[1:]:
+        error = error_of(kind.code, "as the device said")
+        assert isinstance(error, InvalidInput)
+        assert (type(error).__name__, error.code) == (kind.__name__, kind.code)
 
 
 def test_a_refusal_of_an_unknown_code_keeps_its_code(tmp_path: Path) -> None:

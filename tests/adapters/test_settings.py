@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
+from edge_agent import settings as agent
+from edge_agent.workplace import HttpTable, RuntimeSettings, SqliteTable, Workplace
 from sync.errors import SettingsError
 from sync.settings import load
 
@@ -113,3 +115,59 @@ def test_a_file_that_is_missing_or_not_toml_is_named(tmp_path: Path) -> None:
     (tmp_path / "typo.toml").write_text("[cascade]\nbugdet = 1\n")
     with pytest.raises(SettingsError, match=r"bugdet.*typo\.toml"):
         read(toml=tmp_path / "typo.toml")
+
+
+FEATURES = """
+gateway = "http://192.0.2.7:8080"
+[features.customers]
+kind = "sqlite"
+path = "customers.db"
+table = "customers"
+key = "id"
+[features.machines]
+kind = "http"
+path = "/v1/features/machines"
+"""
+
+
+def test_an_agent_passes_sources_custom_steps_and_runtime_on_to_its_workers(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / agent.FILE).write_text(FEATURES)
+    loaded = agent.load(
+        tmp_path,
+        environ={"LONGSTOP_AGENT_RUNTIME__THREADS": "2"},
+        overrides=("custom_steps=true", "runtime.provider=cuda, cpu"),
+    )
+    assert agent.workplace(loaded, tmp_path) == Workplace(
+        data=str(tmp_path),
+        gateway="http://192.0.2.7:8080",
+        token_file=str(tmp_path / "token"),
+        custom_steps=True,
+        features={
+            "customers": SqliteTable("customers.db", "customers", "id"),
+            "machines": HttpTable("/v1/features/machines"),
+        },
+        runtime=RuntimeSettings(provider="cuda, cpu", threads=2),
+    )
+    plain = agent.AgentSettings()
+    assert (plain.custom_steps, plain.features, plain.runtime) == (False, {}, RuntimeSettings())
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("features.x.kind=redis", r"redis.*`\$\.features"),
+        ("features.x.kind=feast", r"missing required field `repository`"),
+        ("features.x.path=/a", r"missing required field `kind`"),
+        ("features.x={kind='http', path='customers'}", r"regex.*\.path"),
+        ("features.x={kind='sqlite', path='a', table='b'}", r"field `key`"),
+        ("features.x={kind='http', path='/a'}", r"features\.x are the gateway's"),
+        ("runtime.precision=int8", r"int8"),
+        ("runtime.provider=", r"regex.*`\$\.runtime\.provider`"),
+        ("runtime.threads=0", r">= 1.*`\$\.runtime\.threads`"),
+    ],
+)
+def test_a_mistake_in_them_is_told_with_its_place(tmp_path: Path, override: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        agent.load(tmp_path, environ={}, overrides=(override,))

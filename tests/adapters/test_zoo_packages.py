@@ -10,12 +10,15 @@ from models import package
 from models.cli import main
 from models.errors import FileMissing, ManifestInvalid
 from models.manifest import Role
-from models.pipeline.declared import Cast, Reshape, Scale
+from models.pipeline.ops.tensor import Cast, Reshape, Scale
 from models.predict import Predictor
 from models.zoo.data import load
-from models.zoo.figures import TASKS, ZOO
-from models.zoo.packages import RAW_INPUTS, Measured, build_zoo
-from tests.tiny_models import DECISION, write_matrix
+from models.zoo.figures import TASKS
+from models.zoo.packages import RAW_INPUTS, Measured, build_zoo, zoo_tasks
+from tests.tiny_models import CERTIFICATE, write_matrix
+
+LARGEST = {"apparel-l": 120_000, "garments": 70_000}
+"""Bytes of an edge half, where it may be more than usual."""
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def zoo(tmp_path: Path) -> Path:
         preparation=(Cast("float32"), Scale((1 / 16,)), Reshape((1, 8, 8))),
     )
     (folder / "figures.json").write_bytes(msgspec.json.encode(measured))
-    (folder / "decision.json").write_bytes(msgspec.json.encode(DECISION))
+    (folder / "certificate.json").write_bytes(msgspec.json.encode(CERTIFICATE))
     return folder.parent
 
 
@@ -42,20 +45,20 @@ def test_a_zoo_task_becomes_a_package_that_verifies(zoo: Path, tmp_path: Path) -
     assert main(["verify", str(folder)]) == 0
     manifest = package.read(folder, Role.EDGE).manifest
     assert (manifest.task, manifest.version, manifest.name) == ("digits", "7", "zoo-digits")
-    assert manifest.inputs[0].shape == (8, 8)
+    assert manifest.input.shape == (8, 8)
     assert manifest.figures is not None
 
 
 def test_an_untrained_task_says_how_to_train_it(zoo: Path, tmp_path: Path) -> None:
     with pytest.raises(FileMissing, match=r"\./just train apparel makes it"):
         build_zoo("apparel", "1", tmp_path / "out", zoo=zoo)
-    (zoo / "digits" / "decision.json").write_text("{}")
+    (zoo / "digits" / "certificate.json").write_text("{}")
     with pytest.raises(ManifestInvalid, match="does not have its fields"):
         build_zoo("digits", "1", tmp_path / "out", zoo=zoo)
 
 
 def test_every_task_of_the_zoo_has_an_input() -> None:
-    assert set(RAW_INPUTS) == set(TASKS)
+    assert set(TASKS) < set(RAW_INPUTS)
     digits = load("digits")
     spec = RAW_INPUTS["digits"].spec
     assert (str(digits.test_x.dtype), digits.test_x.shape[1:]) == (spec.dtype, spec.shape)
@@ -64,15 +67,12 @@ def test_every_task_of_the_zoo_has_an_input() -> None:
 
 def test_every_trained_task_builds_a_package_that_answers_on_this_machine(tmp_path: Path) -> None:
     # Which tasks must be trained is for tests/adapters/test_zoo.py to say.
-    for task in (task for task in TASKS if (ZOO / task / "edge.onnx").exists()):
+    for task in zoo_tasks():
         folder = build_zoo(task, "1", tmp_path / task)
         for role in Role:
             predictor = Predictor.load(package.read(folder, role))
             predictor.check_golden()
-            stored = predictor.package.manifest.golden_logits(role)
-            answers = predictor.predictions(
-                np.array(stored, dtype=np.float32), prepare_us=0, run_us=0
-            )
+            answers = predictor.package.manifest.golden_answers(role)
             # Golden inputs that all look alike to a model would show little.
             assert len({round(answer.confidence or 0, 4) for answer in answers}) > 1
-        assert len(package.pack(folder, Role.EDGE)) < 50_000
+        assert len(package.pack(folder, Role.EDGE)) < LARGEST.get(task, 50_000)

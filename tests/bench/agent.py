@@ -3,7 +3,8 @@
     ./just bench agent [--full] [--json] [--seed N]
 
 docs/reference/benchmarks.md explains every key. Exit codes: 0 measured, 1 a key is null, or floor
-and control do not lie on their sides of a figure, so that the method is not to be believed.
+and control do not lie on their sides of a figure, so that the method is not to be believed, or a
+decision takes longer than it may.
 """
 
 import sys
@@ -17,6 +18,7 @@ from msgspec import Struct
 
 from edge_agent.sdk.errors import LongstopError
 from models.tensors import Sample
+from tests.bench.decide import LIMIT_US, decide_row
 from tests.bench.device import device, rest, start_and_kill
 from tests.bench.inputs import (
     IMAGE,
@@ -29,7 +31,7 @@ from tests.bench.inputs import (
 )
 from tests.bench.local_socket import measure
 from tests.bench.measure import median
-from tests.bench.rows import InputRow, KillRow, ProcessRow, Row, StartRow
+from tests.bench.rows import DecideRow, InputRow, KillRow, ProcessRow, Row, StartRow
 from tests.bench.setting import NotMeasured, Options, Setting, begin, end, misplaced, note
 
 SAYS = "What a device costs: around its model, at rest, when it starts and when it is hurt."
@@ -47,11 +49,14 @@ class AgentFigures(Setting, frozen=True, kw_only=True):
     idle_cpu_percent: float | None
     start_to_first_answer_ms: float | None
     recover_ms: float | None
+    decide_us: float | None
     floor_sdk_overhead_us_4k: float | None
     floor_sdk_overhead_us_150k: float | None
     floor_start_ms: float | None
+    floor_decide_us: float | None
     control_sdk_overhead_us_4k: float | None
     control_sdk_overhead_us_150k: float | None
+    control_decide_us: float | None
     rows: tuple[Row, ...]
     why: dict[str, str]
 
@@ -68,6 +73,7 @@ QUICK = Plan(rounds=15, idle_s=15, starts=3)
 FULL = Plan(rounds=60, idle_s=60, starts=9)
 _SUFFIXES = {WINDOW.task: "4k", IMAGE.task: "150k"}
 _REST = "pss_mb_supervisor pss_mb_worker idle_cpu_percent"
+_DECIDE = "decide_us floor_decide_us control_decide_us"
 _STARTS = "start_to_first_answer_ms recover_ms floor_start_ms"
 
 
@@ -93,7 +99,7 @@ class Findings:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options, setting = begin("agent", SAYS, arguments)
+    options, setting = begin("agent", SAYS, arguments, also=("openvino", "pillow"))
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         found = take_all(options, Path(home), QUICK if options.quick else FULL)
     figures = summed_up(setting, found)
@@ -124,6 +130,8 @@ def take_all(options: Options, home: Path, plan: Plan) -> Findings:
             )
     except NotMeasured as error:
         found.lack(f"{_REST} {_STARTS}", error)
+    # Last, because scipy and a certificate are loaded for it into this process.
+    found.take(_DECIDE, lambda: [decide_row(plan.rounds, options.seed)])
     return found
 
 
@@ -148,11 +156,14 @@ def summed_up(setting: Setting, found: Findings) -> AgentFigures:
         idle_cpu_percent=figure("idle_cpu_percent"),
         start_to_first_answer_ms=figure("start_to_first_answer_ms"),
         recover_ms=figure("recover_ms"),
+        decide_us=figure("decide_us"),
         floor_sdk_overhead_us_4k=figure("floor_sdk_overhead_us_4k"),
         floor_sdk_overhead_us_150k=figure("floor_sdk_overhead_us_150k"),
         floor_start_ms=figure("floor_start_ms"),
+        floor_decide_us=figure("floor_decide_us"),
         control_sdk_overhead_us_4k=figure("control_sdk_overhead_us_4k"),
         control_sdk_overhead_us_150k=figure("control_sdk_overhead_us_150k"),
+        control_decide_us=figure("control_decide_us"),
         rows=tuple(found.rows),
         why=found.why,
     )
@@ -178,6 +189,10 @@ def spoken_of(row: Row) -> Iterator[tuple[str, float]]:
             yield "floor_start_ms", row.floor_start_ms
         case KillRow():
             yield "recover_ms", row.recover_ms
+        case DecideRow():
+            yield "decide_us", row.decide_us
+            yield "floor_decide_us", row.floor_decide_us
+            yield "control_decide_us", row.control_decide_us
         case _:
             assert_never(row)
 
@@ -197,7 +212,12 @@ def doubtful(figures: AgentFigures) -> list[str]:
             figures.sdk_overhead_us_150k,
             figures.control_sdk_overhead_us_150k,
         ),
+        *misplaced(
+            "decide_us", figures.floor_decide_us, figures.decide_us, figures.control_decide_us
+        ),
     ]
+    if figures.decide_us is not None and figures.decide_us > LIMIT_US:
+        doubts.append(f"a decision takes {figures.decide_us} us, {LIMIT_US} are allowed")
     failed = sum(row.failed for row in figures.rows if isinstance(row, KillRow))
     if failed:
         doubts.append(f"{failed} requests had no answer while a worker was killed")

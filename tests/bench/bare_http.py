@@ -51,8 +51,8 @@ class _Model:
 
     def __init__(self, folder: Path) -> None:
         read = package.read(folder, Role.EDGE)
-        self._spec = read.manifest.inputs[0]
-        self._session = bare_session(read.model_file)
+        self._spec = read.manifest.input
+        self._session = bare_session(read.first_model)
         self._names = [self._session.get_outputs()[0].name], self._session.get_inputs()[0].name
         self.size = int(np.prod(self._spec.shape)) * np.dtype(self._spec.dtype).itemsize
 

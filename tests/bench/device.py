@@ -153,7 +153,7 @@ def rest(one: Device, seconds: float) -> list[ProcessRow]:
 
 def start_and_kill(one: Device) -> tuple[StartRow, KillRow]:
     """One start of the agent, then one worker of it killed under load. Raises `NotMeasured`."""
-    file = package.read(one.folder, Role.EDGE).model_file
+    file = package.read(one.folder, Role.EDGE).first_model
     floor_ms = _bare_start_ms(file)
     begun = time.perf_counter()
     with one.agent() as agent:

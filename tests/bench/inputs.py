@@ -17,11 +17,16 @@ from msgspec import Struct
 from onnx import TensorProto, helper
 
 from models import package
-from models.build import Parts, build
+from models.build import Drawn, Half, Parts, build, one_model
+from models.calibrate.by_hand import by_hand
 from models.golden import golden_inputs
-from models.manifest import Decision, Role, TensorSpec
-from models.pipeline.declared import Cast, Step
+from models.manifest import Role, TensorSpec
+from models.pipeline.declared import Gives
+from models.pipeline.heads import Classify
+from models.pipeline.ops.families import Step
+from models.pipeline.ops.tensor import Cast
 from models.predict import Predictor
+from models.runtimes.processor import adds_bytes_exactly
 from models.tensors import Sample
 from models.zoo.figures import ZOO
 from models.zoo.packages import build_zoo
@@ -46,18 +51,8 @@ class Shape(Struct, frozen=True):
 
 WINDOW = Shape("window", TensorSpec("window", "float32", (128, 9), "TC"), (), 8)
 IMAGE = Shape("image", TensorSpec("image", "uint8", (224, 224, 3), "HWC"), (Cast("float32"),), 255)
-_EVERY_INPUT = Decision(
-    promise="harm",
-    eps=0.02,
-    delta=0.1,
-    temperature=1.0,
-    threshold=0.0,
-    n=0,
-    k=None,
-    upper_bound=None,
-    method="chosen by hand",
-    feasible=False,
-    note="a bench: every input is answered on the device",
+_EVERY_INPUT = by_hand(
+    note="a bench: every input is answered on the device", threshold=0.0, method="chosen by hand"
 )
 
 
@@ -78,22 +73,24 @@ def build_tiny(shape: Shape, into: Path) -> Path:
         name=f"bench-{shape.task}",
         task=shape.task,
         given=shape.spec,
-        steps=shape.steps,
-        labels=LABELS,
-        decision=_EVERY_INPUT,
-        edge=file,
-        cloud=file,
-        low=0,
-        high=shape.high,
-        golden_count=1,
+        answer=Classify(LABELS),
+        edge=_half(shape, file, Role.EDGE),
+        cloud=_half(shape, file, Role.CLOUD),
+        certificate=_EVERY_INPUT,
+        golden=Drawn(0, shape.high, count=1),
     )
     return build(parts, "1", into / "package")
+
+
+def _half(shape: Shape, file: Path, role: Role) -> Half:
+    gives = Gives("logits", (len(LABELS),))
+    return one_model(shape.spec, shape.steps, file, gives=gives, role=role)
 
 
 def golden_sample(folder: Path) -> Sample:
     """The first golden input of a package."""
     manifest = package.read(folder, Role.EDGE).manifest
-    return golden_inputs(manifest.inputs[0], manifest.golden)[0]
+    return golden_inputs(manifest.input, manifest.golden)[0]
 
 
 def shipped_task() -> str:
@@ -105,10 +102,7 @@ def build_shipped(task: str, into: Path) -> Path:
     """A zoo package as it ships, except that every input is answered on the device."""
     trained = into / "zoo" / task
     shutil.copytree(ZOO / task, trained)
-    decision = trained / "decision.json"
-    chosen = msgspec.json.decode(decision.read_bytes(), type=Decision)
-    sure = msgspec.structs.replace(chosen, threshold=0.0, note=_EVERY_INPUT.note)
-    decision.write_bytes(msgspec.json.encode(sure))
+    (trained / "certificate.json").write_bytes(msgspec.json.encode(_EVERY_INPUT))
     return build_zoo(task, "1", into / "package", zoo=into / "zoo")
 
 
@@ -119,7 +113,8 @@ def bare_session(file: Path) -> "onnxruntime.InferenceSession":
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if not adds_bytes_exactly():
+        options.add_session_config_entry("session.x64quantprecision", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(
@@ -132,8 +127,9 @@ class BareCall:
 
     def __init__(self, folder: Path, raw: Sample) -> None:
         read = package.read(folder, Role.EDGE)
-        session = bare_session(read.model_file)
-        batch = Predictor.load(read).graph.prepare(raw)[None]
+        session = bare_session(read.first_model)
+        (prepared,) = Predictor.load(read).graph.feeds(raw, read.pipeline.models[0].id)
+        batch = prepared[None]
         self._run = session.run
         self._asked = ([session.get_outputs()[0].name], {session.get_inputs()[0].name: batch})
 

@@ -1,4 +1,4 @@
-"""The rows of `./just bench agent`: one flat object per input, process, start and kill."""
+"""The rows of `./just bench agent`: a flat object per input, process, start, kill, decision."""
 
 from msgspec import Struct
 
@@ -52,4 +52,16 @@ class KillRow(Struct, frozen=True, tag_field="of", tag="kill"):
     failed: int
 
 
-Row = InputRow | ProcessRow | StartRow | KillRow
+class DecideRow(Struct, frozen=True, tag_field="of", tag="decide"):
+    """From logits to a decision; medians over rounds of the median of single calls."""
+
+    classes: int
+    curve_points: int
+    """Thresholds with a bound of their own in the certificate's curve."""
+    rounds: int
+    decide_us: float
+    floor_decide_us: float
+    control_decide_us: float
+
+
+Row = InputRow | ProcessRow | StartRow | KillRow | DecideRow

@@ -41,11 +41,14 @@ class NotMeasured(Exception):
     """A figure could not be taken here; the message is the sentence that says why."""
 
 
-def begin(bench: str, says: str, arguments: Sequence[str] | None) -> tuple[Options, Setting]:
+def begin(
+    bench: str, says: str, arguments: Sequence[str] | None, *, also: Sequence[str] = ()
+) -> tuple[Options, Setting]:
     """Read `--quick` (the default), `--full`, `--json`, `--seed`, and look at this machine.
 
-    Called before anything is measured, so that `load1` is others' load. From here on SIGTERM
-    unwinds like Ctrl-C, so that every process a bench starts ends with it.
+    `also` names libraries that matter to this bench beside the usual ones. Called before anything
+    is measured, so that `load1` is others' load. From here on SIGTERM unwinds like Ctrl-C, so that
+    every process a bench starts ends with it.
     """
     options = _read_arguments(bench, says, arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -56,7 +59,7 @@ def begin(bench: str, says: str, arguments: Sequence[str] | None) -> tuple[Optio
         load1=round(os.getloadavg()[0], 2),
         cpu=_cpu(),
         python=platform.python_version(),
-        versions={name: metadata.version(name) for name in _VERSIONS},
+        versions={name: metadata.version(name) for name in (*_VERSIONS, *also)},
     )
     return options, setting
 

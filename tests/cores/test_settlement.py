@@ -52,7 +52,7 @@ def play(*lines: tuple[Event, tuple[Effect, ...]], now: float = 100.0) -> Case:
 @pytest.mark.parametrize("code", ["unauthorised", "token_revoked", "forbidden", "wrong_device"])
 @pytest.mark.parametrize("permanent", [False, True])
 def test_a_device_turned_away_keeps_its_question(code: str, permanent: bool) -> None:
-    """Over MQTT the gateway marks these permanent, over HTTP the link says they are not."""
+    """Whatever the refusal says of permanence."""
     assert event_of(v1.Refused(code, "enrol again", permanent)) == ExchangeFailed("refused")
 
 

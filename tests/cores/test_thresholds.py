@@ -9,14 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.calibrate.decide import judge
-from models.calibrate.fit import (
-    Flags,
-    feasible_n,
-    fit_harm_threshold,
-    fit_temperature,
-    probability_grid,
-)
+from models.calibrate.rules import Flags, exact_binomial
 from models.calibrate.scores import Scores, confidence, confidence_of
+from models.calibrate.temperature import fit_temperature
 
 TENTHS = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
 
@@ -45,8 +40,8 @@ def test_confidence_is_the_scaled_top_softmax(
     logits: list[float], temperature: float, expected: float
 ) -> None:
     row = np.array(logits)
-    assert confidence_of(row, temperature) == pytest.approx(expected, abs=1e-12)
-    assert confidence(row[None], temperature)[0] == pytest.approx(expected, abs=1e-12)
+    assert confidence_of(row, temperature) == pytest.approx(expected, abs=2**-32)
+    assert confidence(row[None], temperature)[0] == pytest.approx(expected, abs=2**-32)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +77,7 @@ def test_one_sample_and_a_batch_agree(row: list[float], temperature: float) -> N
         assert np.isnan(together)
     else:
         assert together == pytest.approx(alone, rel=1e-12)
-        assert 1 / len(row) - 1e-12 <= alone <= 1
+        assert 1 / len(row) - 2**-32 <= alone <= 1
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
@@ -130,14 +125,12 @@ def test_logits_that_are_not_finite_are_no_base_for_a_temperature() -> None:
 
 @pytest.mark.parametrize(("eps", "n"), [(0.005, 460), (0.01, 230), (0.02, 114), (0.05, 45)])
 def test_the_least_samples_that_can_certify_anything(eps: float, n: int) -> None:
-    assert feasible_n(eps, 0.1) == n
     harmless = np.zeros(n, dtype=bool)
     scores = np.linspace(0.05, 1, n)
-    enough = fit_harm_threshold(scores, harmless, eps=eps, delta=0.1, grid=TENTHS)
+    enough = exact_binomial(scores, harmless, eps=eps, delta=0.1, grid=TENTHS)
     assert enough.threshold == 0.1
-    too_few = fit_harm_threshold(scores[1:], harmless[1:], eps=eps, delta=0.1, grid=TENTHS)
+    too_few = exact_binomial(scores[1:], harmless[1:], eps=eps, delta=0.1, grid=TENTHS)
     assert too_few.threshold is None
-    assert too_few.feasible_n == n
 
 
 def test_the_walk_ends_where_whole_number_arithmetic_says() -> None:
@@ -148,27 +141,26 @@ def test_the_walk_ends_where_whole_number_arithmetic_says() -> None:
         scores = np.concatenate([harm_scores, np.full(n - 4, 0.5)])
         harms = np.arange(n) < 4
         allowed = [k for k in range(5) if binomial_cdf(k, n, eps) <= delta]
-        found = fit_harm_threshold(scores, harms, eps=0.02, delta=0.1, grid=TENTHS)
-        assert found.k_at_threshold == max(allowed)
+        found = exact_binomial(scores, harms, eps=0.02, delta=0.1, grid=TENTHS)
+        assert found.k == max(allowed)
         # The next tenth below would take one harm more than is allowed.
         assert found.threshold == [0.9, 0.7, 0.5, 0.3, 0.1][max(allowed)]
 
 
 def test_the_upper_bound_is_the_exact_one() -> None:
     # k = 0: the bound u solves (1 - u)^n = delta.
-    found = fit_harm_threshold(
+    found = exact_binomial(
         np.full(200, 0.5), np.zeros(200, dtype=int), eps=0.02, delta=0.1, grid=TENTHS
     )
     assert found.upper_bound == pytest.approx(1 - 0.1 ** (1 / 200), rel=1e-9)
-    assert found.k_at_threshold == 0
-    assert (found.n, found.eps, found.delta) == (200, 0.02, 0.1)
+    assert found.k == 0
 
 
 def test_a_score_at_the_threshold_counts_as_answered_there() -> None:
     # 114 samples allow no harm; the one harm stands exactly on a grid point.
     scores, harms = np.full(114, 0.95), np.zeros(114, dtype=bool)
     scores[0], harms[0] = 0.5, True
-    found = fit_harm_threshold(scores, harms, eps=0.02, delta=0.1, grid=TENTHS)
+    found = exact_binomial(scores, harms, eps=0.02, delta=0.1, grid=TENTHS)
     assert found.threshold == 0.6
     assert judge(0.5, found.threshold).hard
 
@@ -176,21 +168,8 @@ def test_a_score_at_the_threshold_counts_as_answered_there() -> None:
 def test_a_sample_without_a_score_harms_nowhere() -> None:
     scores = np.concatenate([np.full(50, np.nan), np.full(100, 0.95)])
     harms = np.arange(150) < 50
-    found = fit_harm_threshold(scores, harms, eps=0.02, delta=0.1, grid=TENTHS)
-    assert (found.threshold, found.k_at_threshold) == (0.1, 0)
-
-
-def test_the_grid_for_probabilities_descends_from_one() -> None:
-    grid = probability_grid()
-    assert grid[0] == 1.0
-    assert (np.diff(grid) < 0).all()
-    assert grid[-1] < 0.2
-
-
-@pytest.mark.parametrize("grid", [TENTHS[::-1], np.array([0.5, 0.5]), np.array([])])
-def test_a_grid_that_does_not_descend_is_refused(grid: Scores) -> None:
-    with pytest.raises(ValueError, match="strictly descending"):
-        fit_harm_threshold(np.ones(3), np.zeros(3, dtype=bool), eps=0.1, delta=0.1, grid=grid)
+    found = exact_binomial(scores, harms, eps=0.02, delta=0.1, grid=TENTHS)
+    assert (found.threshold, found.k) == (0.1, 0)
 
 
 def draw(chance: np.random.Generator, n: int) -> tuple[Scores, Flags]:
@@ -210,7 +189,7 @@ def test_the_promise_is_broken_in_at_most_a_share_delta_of_calibrations() -> Non
     certified, plugged_in, used = 0, 0, 0.0
     for _ in range(runs):
         scores, harms = draw(chance, 800)
-        found = fit_harm_threshold(scores, harms, eps=eps, delta=delta, grid=grid)
+        found = exact_binomial(scores, harms, eps=eps, delta=delta, grid=grid)
         certified += true_harm(found.threshold) > eps
         used += true_harm(found.threshold) / runs
         # The control: the threshold at which the sample itself just keeps eps.

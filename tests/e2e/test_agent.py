@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from cloud_gateway.cli import main
 from edge_agent.sdk import Answer, Client, LongstopError
 from edge_agent.sdk.wire import FrameReader, head
 from tests.local_device import easy, hard
+from tests.peculiar_packages import build_custom, build_lookup
 from tests.programs import Agent, Gateway, until
 
 pytestmark = pytest.mark.e2e
@@ -229,3 +231,52 @@ def test_over_mqtt_a_hard_case_is_answered_and_a_new_version_is_noticed_at_once(
             until(lambda: agent.status()["pending"] == 0, what="records delivered")
             assert agent.status()["link"] == "mqtt"
             assert agent.stop() == 0
+
+
+def test_a_version_with_code_of_its_own_is_refused_and_the_one_before_goes_on(
+    gateway: Gateway, agent: Agent
+) -> None:
+    gateway.publish_folder(build_custom(gateway.folder / "custom", "9.0.0"))
+    gateway.desire("9.0.0", agent.device)
+    until(lambda: agent.status()["tasks"][0]["refused"], what="refused")
+    (task,) = agent.status()["tasks"]
+    assert (task["version"], task["state"]) == ("1.0.0", "serving")
+    (refused,) = task["refused"]
+    assert (refused["version"], refused["code"]) == ("9.0.0", "custom_code_forbidden")
+    with agent.client() as client:
+        assert client.infer(easy(), deadline_ms=3000).version == "1.0.0"
+
+
+def test_status_says_what_a_task_runs_on_and_why(agent: Agent) -> None:
+    (task,) = agent.status()["tasks"]
+    assert (task["runs_on"]["runtime"], task["runs_on"]["provider"]) == ("twin", "cpu")
+    assert task["uncertified"] is None
+    assert "runs on twin on cpu in f32 (edge.json on twin, 1 thread" in agent.tell("status").stdout
+
+
+def test_features_fed_at_the_gateway_decide_what_a_device_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Gateway(tmp_path / "cloud") as gateway:
+        gateway.publish_folder(build_lookup(tmp_path / "lookup", "1.0.0"))
+        gateway.desire("1.0.0")
+        rows = tmp_path / "rows.csv"
+        rows.write_text("id,fine,odd\nann,0,5\nbob,5,0\n")
+        here = ["--data", str(gateway.data)]
+        assert main(["features", "put", "customers", str(rows), *here]) == 0
+        assert main(["features", "list", *here]) == 0
+        assert "2 rows were put into customers\ncustomers " in capsys.readouterr().out
+        source = "features.customers={kind='http', path='/v1/features/customers'}"
+        with Agent(tmp_path / "a", gateway.invite("bench-1"), *FAST, source) as agent:
+            until(lambda: agent.serves("1.0.0"), what="first package served")
+            with agent.client() as client:
+
+                def label(name: str) -> str:
+                    return client.infer({"customer": name}, deadline_ms=5000).label
+
+                # On a busy machine the gateway may not answer within 50 ms at first.
+                until(lambda: label("ann") == "fraud", what="features of the gateway")
+                assert [label(name) for name in ("bob", "carol")] == ["honest", "honest"]
+        assert main(["features", "remove", "customers", *here]) == 0
+        assert main(["features", "remove", "customers", *here]) == 1
+        assert "unknown_table" in capsys.readouterr().err

@@ -47,7 +47,7 @@ def client(supervisor: PlayedSupervisor) -> Iterator[Client]:
 def test_a_worker_serves_a_real_model_as_it_runs_anywhere(tmp_path: Path, task: str) -> None:
     folder = build_tiny(tmp_path) if task == "shades" else build_zoo(task, "1", tmp_path / task)
     whole = package.read(folder, Role.EDGE)
-    here, spec = Predictor.load(whole), whole.manifest.inputs[0]
+    here, spec = Predictor.load(whole), whole.manifest.input
     golden = replace(whole.manifest.golden, count=20, seed=11)
 
     def no_cloud(said: Escalate) -> NoAnswer:
@@ -63,7 +63,7 @@ def test_a_worker_serves_a_real_model_as_it_runs_anywhere(tmp_path: Path, task: 
                 answer, mine = client.infer(sample, deadline_ms=5000), here.predict(sample)
                 assert answer.label == mine.label
                 assert answer.confidence == pytest.approx(mine.confidence)
-                verdict = judge(mine.confidence, whole.manifest.decision.threshold)
+                verdict = judge(mine.confidence, whole.manifest.certificate.threshold)
                 assert answer.hard == verdict.hard
                 assert answer.final == (not answer.hard)
             with pytest.raises(WrongShape):

@@ -22,6 +22,7 @@ CORES = "Cores reach no I/O, clock or chance"
 ADAPTERS = {
     "paho": {"sync.transport.mqtt"},
     "onnxruntime": {"models.runtimes.onnx", "models.quantize", "models.zoo"},
+    "openvino": {"models.runtimes.openvino"},
     "torch": {"models.zoo"},
 }
 

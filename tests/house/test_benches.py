@@ -5,10 +5,17 @@ import sys
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
-from tests.bench import agent, serving
-from tests.bench.rows import InputRow, KillRow, ProcessRow, Row, StartRow
+from tests.bench import agent, cascade, certificates, preparation, serving
+from tests.bench.cascade_halves import CascadeRow, cut_in_halves, judged_rows
+from tests.bench.cascade_tasks import Answers
+from tests.bench.certificates import RuleRow
+from tests.bench.populations import made_up as made_up_logits
+from tests.bench.preparation_images import ImageRow
+from tests.bench.preparation_signals import SignalRow
+from tests.bench.rows import DecideRow, InputRow, KillRow, ProcessRow, Row, StartRow
 from tests.bench.served import ServingRow
 from tests.bench.setting import Setting
 from tests.house.tree import ROOT
@@ -24,9 +31,31 @@ AGENT = (
     "idle_cpu_percent",
     "start_to_first_answer_ms",
     "recover_ms",
+    "decide_us",
 )
 SERVING = ("window_us", "image_us_8")
-BENCHES = {"agent": (agent.AgentFigures, AGENT), "serving": (serving.ServingFigures, SERVING)}
+PREPARATION = ("image_ratio", "signal_ratio")
+CERTIFICATES = ("worst_violation_rate", "decide_us", "decide_us_margin")
+CASCADE = ("apparel_escalated", "limits")
+BENCHES: dict[str, tuple[type[Setting], tuple[str, ...]]] = {
+    "agent": (agent.AgentFigures, AGENT),
+    "serving": (serving.ServingFigures, SERVING),
+    "preparation": (preparation.PreparationFigures, PREPARATION),
+    "certificates": (certificates.CertificateFigures, CERTIFICATES),
+    "cascade": (cascade.CascadeFigures, CASCADE),
+}
+ROWS: dict[str, tuple[type[msgspec.Struct], ...]] = {
+    "agent": (InputRow, ProcessRow, StartRow, KillRow, DecideRow),
+    "serving": (ServingRow,),
+    "preparation": (ImageRow, SignalRow),
+    "certificates": (RuleRow,),
+    "cascade": (CascadeRow, cascade.Limit),
+}
+CASCADE_ROW = (
+    "task eps delta edge_accuracy cloud_accuracy system_accuracy escalated oracle_escalated "
+    "certified_risk realised_excess violation_rate best_accuracy best_at_escalation deferral_gain "
+    "naive_08_excess naive_08_escalated bytes_share"
+)
 MEASURED = {
     name: tuple(key for key in figures.__struct_fields__ if key not in (*COMMON, "rows", "why"))
     for name, (figures, _) in BENCHES.items()
@@ -60,9 +89,11 @@ def test_the_keys_are_the_promised_ones_with_floor_and_control_beside_them(name:
 def test_every_key_and_column_is_explained(name: str) -> None:
     page = (ROOT / "docs" / "reference" / "benchmarks.md").read_text()
     figures, _ = BENCHES[name]
-    rows = (InputRow, ProcessRow, StartRow, KillRow) if name == "agent" else (ServingRow,)
-    named = [*figures.__struct_fields__, *(key for row in rows for key in row.__struct_fields__)]
-    assert [key for key in named if f"`{key}`" not in page] == []
+    about = next(part for part in page.split("\n## ") if part.startswith(f"{name}\n"))
+    keys = [key for key in figures.__struct_fields__ if key not in (*COMMON, "rows", "why")]
+    keys += [key for row in ROWS[name] for key in row.__struct_fields__]
+    assert [key for key in keys if f"`{key}`" not in about] == []
+    assert [key for key in (*COMMON, "rows", "why") if f"`{key}`" not in page] == []
 
 
 def as_printed(figures: Setting) -> dict[str, Any]:
@@ -118,3 +149,74 @@ def test_a_figure_outside_its_floor_and_control_is_not_believed(
     measured = {"sdk_overhead_us_4k", "floor_sdk_overhead_us_4k", "control_sdk_overhead_us_4k"}
     found.lack(" ".join(set(MEASURED["agent"]) - measured), OSError("not today"))
     assert (agent.doubtful(agent.summed_up(SETTING, found)) == []) is believed
+
+
+def answered(n: int, *, members: int | None = None, seed: int = 3) -> Answers:
+    """A made-up cascade, its samples in groups of so many members."""
+    edge, cloud, labels = made_up_logits(seed, n)
+    groups = None if members is None else np.arange(n) // members
+    return Answers("made-up", edge, cloud, labels, groups, np.full(n, 10), 1000)
+
+
+def test_a_row_of_the_cascade_has_the_promised_keys() -> None:
+    assert CascadeRow.__struct_fields__ == tuple(CASCADE_ROW.split())
+
+
+@pytest.mark.parametrize("members", [None, 25])
+def test_the_halves_of_a_cut_share_no_sample_and_no_group(members: int | None) -> None:
+    answers = answered(1000, members=members)
+    cut = cut_in_halves(answers, [1, 2])
+    assert sorted(np.concatenate(cut).tolist()) == list(range(1000))
+    assert len(cut.judge) == 500
+    assert len(cut.tune) == pytest.approx(150, abs=25)
+    if answers.groups is not None:
+        parts = [set(answers.groups[places].tolist()) for places in cut]
+        assert sum(map(len, parts)) == len(set.union(*parts))
+
+
+def test_what_the_judged_halves_say_adds_up() -> None:
+    (row,) = [one.row for one in judged_rows(answered(2000), (0.03,), 2, 1)]
+    assert row.oracle_escalated < row.escalated < 1
+    assert row.certified_risk is not None
+    assert row.certified_risk <= row.eps
+    assert row.bytes_share == row.escalated
+    # The system is wrong as often as the cloud and what is answered here at a loss.
+    assert row.system_accuracy == pytest.approx(row.cloud_accuracy - row.realised_excess, abs=3e-5)
+    assert row.best_accuracy >= max(row.system_accuracy, row.edge_accuracy)
+    assert 0 < row.naive_08_escalated < 1
+
+
+def test_where_nothing_can_be_certified_everything_leaves() -> None:
+    (row,) = [one.row for one in judged_rows(answered(120), (0.001,), 2, 1)]
+    assert (row.escalated, row.realised_excess, row.certified_risk) == (1.0, 0.0, None)
+
+
+def test_a_limit_that_is_missed_is_a_doubt_of_a_full_run_only() -> None:
+    found = cascade.Findings()
+    found.limits = [cascade.Limit("escalated of apparel at eps 0.01", 0.2, 0.1, holds=False)]
+    quick = cascade.summed_up(SETTING, found)
+    full = msgspec.structs.replace(quick, quick=False)
+    assert cascade.doubtful(quick) == []
+    assert cascade.doubtful(full) == [
+        "missed: escalated of apparel at eps 0.01 is 0.2, at most 0.1"
+    ]
+
+
+@pytest.mark.parametrize(("decide_us", "believed"), [(5.0, True), (0.2, False), (13.0, False)])
+def test_a_decision_has_a_floor_a_control_and_a_limit(decide_us: float, believed: bool) -> None:
+    found = agent.Findings()
+    found.take("", lambda: [DecideRow(10, 80, 1, decide_us, 0.4, 20.0)])
+    measured = {"decide_us", "floor_decide_us", "control_decide_us"}
+    found.lack(" ".join(set(MEASURED["agent"]) - measured), OSError("not today"))
+    assert (agent.doubtful(agent.summed_up(SETTING, found)) == []) is believed
+
+
+@pytest.mark.parametrize(("quick", "said"), [(True, []), (False, ["signal_ratio"])])
+def test_a_ratio_above_its_limit_is_a_doubt_of_a_full_run_only(
+    quick: bool, said: list[str]
+) -> None:
+    pictures = [ImageRow("jpeg", 1, 1, 10.0, 10.0, 1.0, 0.5, 4.0)]
+    signals = [SignalRow("frames", "1 s", 1, 12.0, 10.0, 1.2, 0.5, 4.0)]
+    setting = msgspec.structs.replace(SETTING, quick=quick)
+    doubts = preparation.too_dear(preparation.summed_up(setting, pictures, signals))
+    assert [doubt.partition(" ")[0] for doubt in doubts] == said

@@ -13,6 +13,8 @@ from cloud_gateway import cli, errors
 from cloud_gateway.app import create_app
 from cloud_gateway.observe.metrics import Metrics
 from cloud_gateway.settings import BrokerSettings, InferenceSettings, Settings
+from models import errors as model_errors
+from models.errors import InputError
 from tests.house.tree import ROOT
 
 CLI = (ROOT / "docs/reference/gateway-cli.md").read_text()
@@ -28,6 +30,13 @@ def test_every_error_code_is_on_the_page_with_a_code_of_its_own() -> None:
     concrete = [one for one in kinds(errors.GatewayError) if one.__name__ not in ABSTRACT]
     codes = [one.code for one in concrete if one is not errors.GatewayRefused]
     assert len(set(codes)) == len(codes)
+    assert [code for code in codes if f"`{code}`" not in API] == []
+
+
+def test_every_way_an_input_can_be_wrong_is_on_the_page() -> None:
+    every = [one for one in vars(model_errors).values() if isinstance(one, type)]
+    codes = [one.code for one in every if issubclass(one, InputError) and one is not InputError]
+    assert len(codes) > 5
     assert [code for code in codes if f"`{code}`" not in API] == []
 
 

@@ -86,20 +86,21 @@ def test_whoever_imports_onnxruntime_switches_its_telemetry_off_first() -> None:
                     pass
 
 
-def test_a_model_runs_without_a_call_or_a_trace(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_a_model_runs_without_a_call_or_a_trace(tmp_path: Path, runtime: str) -> None:
     program = """
 import pathlib, sys
 import numpy, onnx, onnx.helper as make
-from models.runtimes.onnx import OnnxRuntime
+from models.runtimes.choose import open_model
 ends = [make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 4]) for name in "xy"]
 graph = make.make_graph([make.make_node("Relu", ["x"], ["y"])], "relu", ends[:1], ends[1:])
 model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
 file = pathlib.Path(sys.argv[1])
 file.write_bytes(model.SerializeToString())
-assert OnnxRuntime(file, provider="cpu").run(numpy.ones((1, 4), numpy.float32)).sum() == 4
+assert open_model(file, sys.argv[2]).run([numpy.ones((1, 4), numpy.float32)])[0].sum() == 4
 file.unlink()
 """
-    assert calls_out(program, str(tmp_path / "relu.onnx"), home=tmp_path) == []
+    assert calls_out(program, str(tmp_path / "relu.onnx"), runtime, home=tmp_path) == []
     assert left_in(tmp_path) == []
 
 

@@ -12,8 +12,8 @@ from typing import Protocol
 from msgspec import Struct
 
 from models.manifest import TensorSpec
+from models.pipeline.values import Value
 from models.predict import Prediction
-from models.tensors import Sample
 
 
 class Wanted(Struct, frozen=True):
@@ -34,6 +34,11 @@ class Engine(Protocol):
     def labels(self) -> tuple[str, ...]: ...
 
     @property
+    def classifies(self) -> bool:
+        """Whether it chooses one of the labels, from logits."""
+        ...
+
+    @property
     def provider(self) -> str:
         """What computes: `cpu` or `cuda`."""
         ...
@@ -43,7 +48,7 @@ class Engine(Protocol):
         """How long one answer took, warm."""
         ...
 
-    def answer(self, samples: Sequence[Sample]) -> Sequence[Prediction]: ...
+    def answer(self, samples: Sequence[Value]) -> Sequence[Prediction]: ...
 
 
 Open = Callable[[Wanted], Engine]

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.pipeline.declared import Cast, Normalise, Scale, Transpose
+from models.pipeline.ops.tensor import Cast, Normalise, Scale, Transpose
 from models.zoo.data import Dataset, load
 from models.zoo.distil import build_bank
 from models.zoo.fitting import Cycle, mean_logits

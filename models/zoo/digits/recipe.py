@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.pipeline.declared import Cast, Reshape, Scale
+from models.pipeline.ops.tensor import Cast, Reshape, Scale
 from models.zoo.augment import augmented_copy
 from models.zoo.data import Dataset, load
 from models.zoo.distil import build_bank

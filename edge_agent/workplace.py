@@ -1,0 +1,78 @@
+"""What a worker is given to work with, and what it says it works on.
+
+Settings hold these, the supervisor passes them on, a worker uses them: so nothing here imports more
+than msgspec, `models` included.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+
+class SqliteTable(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="sqlite"):
+    """Features from a table of an SQLite file on the device."""
+
+    path: Annotated[str, Meta(min_length=1)]
+    """Of the file; a relative one lies in the data folder."""
+    table: Annotated[str, Meta(min_length=1)]
+    key: Annotated[str, Meta(min_length=1)]
+    """The column that is looked up; unique, with an index."""
+    updated: str = ""
+    """A column with the seconds since 1970 at which a row was true; empty for none."""
+
+
+class HttpTable(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="http"):
+    """Features from the gateway this device is enrolled at."""
+
+    path: Annotated[str, Meta(pattern=r"^/[^\s?#]*\Z")]
+    """As in /v1/features/customers."""
+
+
+class FeastView(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="feast"):
+    """Features from a Feast feature store; needs the extra `feast`."""
+
+    repository: Annotated[str, Meta(min_length=1)]
+    """The folder with feature_store.yaml; a relative one lies in the data folder."""
+    view: Annotated[str, Meta(min_length=1)]
+    entity: Annotated[str, Meta(min_length=1)]
+    """The join key that is looked up."""
+
+
+FeatureTable = SqliteTable | HttpTable | FeastView
+
+
+class RuntimeSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How models are to be run; `models.runtimes.wish.RuntimeWish` in the worker."""
+
+    choose: bool = True
+    """Measure what there is when a package is new here, and take the fastest that is fit."""
+    provider: Annotated[str, Meta(pattern=r"^ *[a-z]+ *(, *[a-z]+ *)*\Z")] = "auto"
+    """A name, several in order of preference (`cuda,cpu`), or `auto`."""
+    precision: Literal["f32", "bf16", "f16"] = "f32"
+    threads: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Of one model. Where it is 1 and the device has more than two cores, 2 are tried as well."""
+
+
+class Workplace(Struct, frozen=True, forbid_unknown_fields=True):
+    """The same for every worker of a device."""
+
+    data: str
+    """The device's data folder."""
+    gateway: str = ""
+    token_file: str = ""
+    """Both for features from the gateway alone."""
+    custom_steps: bool = False
+    """Whether a package may run Python code of its own."""
+    features: dict[str, FeatureTable] = {}
+    """Sources by the name packages use."""
+    runtime: RuntimeSettings = RuntimeSettings()
+
+
+class RunsOn(Struct, frozen=True):
+    """What computes a package's answers here. Several models on different ones: comma between."""
+
+    runtime: str
+    provider: str
+    precision: str
+    why: str
+    """Why these, with figures where there was something to measure."""

@@ -1,0 +1,1 @@
+"""What declared steps and nodes compute, one family a file, on one sample without a batch axis."""
