@@ -229,6 +229,21 @@ device_escalations = Table(
     sqlite_with_rowid=False,
 )
 
+# Inputs the sources of each device left out, by the minute; a word nobody here knows is `other`.
+device_skips = Table(
+    "device_skips",
+    metadata,
+    _tenant(),
+    Column("device", Text, primary_key=True),
+    Column("task", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("reason", Text, primary_key=True),
+    # Seconds since 1970 by the record's own clock.
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    _count("n"),
+    sqlite_with_rowid=False,
+)
+
 # Numbers by a key, for pipelines that look them up; `collection` is the table's name.
 feature = Table(
     "feature",

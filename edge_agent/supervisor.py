@@ -187,6 +187,9 @@ class Supervisor:
     def record(self, record: v1.Answered) -> None:
         _ = self._link.record(record)  # when it ends, the link waits until it is durable
 
+    def skipped(self, record: v1.Skipped) -> None:
+        _ = self._link.skipped(record)
+
     def missed(self, count: int) -> None:
         _ = self._link.lose(count, "pipe_full")
 

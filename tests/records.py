@@ -41,3 +41,16 @@ def answered(
 def revised(request_id: str = "r1", *, label: str = "coat") -> v1.Revised:
     """What the cloud made of it."""
     return v1.Revised(request_id, "app", "apparel", label, 0.9, "1.0.0", 125.0)
+
+
+def skipped(
+    *,
+    source: str = "directory",
+    reason: str = "rate_limited",
+    count: int = 1,
+    first_id: str = "a.npy",
+    last_id: str = "c.npy",
+    at: float = 125.0,
+) -> v1.Skipped:
+    """Inputs a watched folder had too many of, unless told otherwise."""
+    return v1.Skipped("apparel", source, reason, count, first_id, last_id, at)

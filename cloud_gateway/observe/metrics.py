@@ -22,6 +22,9 @@ class Metrics:
         self._conflicts = self._counter(
             "longstop_conflicts", "Batches that clash with one taken in before; alarm on any"
         )
+        self._skipped = self._counter(
+            "longstop_skipped_inputs", "Inputs that sources of devices left out", "source", "reason"
+        )
         self._escalations = self._counter(
             "longstop_escalations", "Hard cases by what became of them", "task", "outcome"
         )
@@ -53,6 +56,9 @@ class Metrics:
 
     def dead_letter_kept(self, code: str) -> None:
         self._letters.labels(code).inc()
+
+    def inputs_skipped(self, source: str, reason: str, count: int) -> None:
+        self._skipped.labels(source, reason).inc(count)
 
     def escalation_ended(self, task: str, outcome: str) -> None:
         self._escalations.labels(task, outcome).inc()

@@ -22,7 +22,7 @@ from cloud_gateway.claims import count_claimed, time_claimed
 from cloud_gateway.database import Database
 from cloud_gateway.errors import DeadLettersFull
 from cloud_gateway.tables import DEVICE_STEP_S, FLEET_STEP_S
-from cloud_gateway.telemetry import store
+from cloud_gateway.telemetry import skips, store
 from cloud_gateway.telemetry.ranges import Range, is_range, subtract
 from cloud_gateway.telemetry.rollup import fault, roll_up
 from sync.clock import Clock
@@ -39,6 +39,8 @@ class Counters(Protocol):
     def batch_heard(self, outcome: Outcome, records: int) -> None: ...
 
     def dead_letter_kept(self, code: str) -> None: ...
+
+    def inputs_skipped(self, source: str, reason: str, count: int) -> None: ...
 
 
 class _Fault(Struct, frozen=True):
@@ -80,6 +82,7 @@ class Ingest:
             body=message.body,
         )
         by_device = roll_up(records, step_s=DEVICE_STEP_S, received_at=received_at)
+        skipped = skips.roll_up(records, step_s=DEVICE_STEP_S, received_at=received_at)
         by_fleet = roll_up(records, step_s=FLEET_STEP_S, received_at=received_at)
 
         def take_in(connection: Connection) -> Outcome:
@@ -91,6 +94,7 @@ class Ingest:
                     return "dead_letter"
                 store.count_answers(connection, message.device, by_device)
                 store.count_fleet(connection, by_fleet)
+                store.count_skips(connection, message.device, skipped)
                 return "committed"
             # Only another gateway on the same database can have come between; look again.
             known = known or store.overlapping(connection, new.series, wanted)
@@ -105,6 +109,9 @@ class Ingest:
 
         outcome = await self._database.write(take_in)
         self._counters.batch_heard(outcome, len(records))
+        if outcome == "committed":
+            for key, n in skipped.items():
+                self._counters.inputs_skipped(key.source, key.reason, n)
         return self._ack(message, outcome, wrong)
 
     async def losses(self, message: v1.LossReport, raw: bytes) -> v1.LossAck:

@@ -4,6 +4,7 @@
    bucket can hold (not a number, or beyond the year 9999) is replaced by the time of receipt.
 2. `revised` counts late cloud answers; it never changes what was counted for the first answer.
 3. Latency is `total_us`, as the device measured it.
+4. What is neither an answer nor a revision has no bucket here (`skips` counts inputs left out).
 """
 
 from bisect import bisect_left
@@ -13,7 +14,8 @@ from typing import Literal
 from msgspec import Struct
 
 from cloud_gateway.claims import time_claimed
-from sync.wire.v1 import Answered, Record, Revised
+from cloud_gateway.telemetry import skips
+from sync.wire.v1 import Answered, Record, Revised, Skipped
 
 Route = Literal["edge", "cloud", "provisional", "revised"]
 ROUTES: tuple[Route, ...] = ("edge", "cloud", "provisional", "revised")
@@ -55,6 +57,8 @@ def fault(record: Record) -> str | None:
     """Why a record cannot be counted, None for all that can."""
     if isinstance(record, Answered) and not 0 <= record.total_us <= MAX_US:
         return f"total_us {record.total_us} of request {record.request_id[:80]!r} is no duration"
+    if isinstance(record, Skipped):
+        return skips.fault(record)
     return None
 
 
@@ -62,6 +66,8 @@ def roll_up(records: Iterable[Record], *, step_s: int, received_at: float) -> di
     """What these records add to buckets `step_s` wide."""
     found: dict[Key, Counts] = {}
     for record in records:
+        if not isinstance(record, Answered | Revised):
+            continue
         key = Key(record.task, route_of(record), _start(record.at, received_at, step_s))
         counts = found.get(key)
         if counts is None:
@@ -73,7 +79,7 @@ def roll_up(records: Iterable[Record], *, step_s: int, received_at: float) -> di
     return found
 
 
-def route_of(record: Record) -> Route:
+def route_of(record: Answered | Revised) -> Route:
     """Where the answer came from; an edge answer that was not final is provisional."""
     if isinstance(record, Revised):
         return "revised"

@@ -1,6 +1,7 @@
 """The SQL of ingest: ranges, counts, dead letters. Called inside `Database.write` and `read`."""
 
 import hashlib
+from collections import Counter
 
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, func, select
@@ -11,9 +12,11 @@ from cloud_gateway.tables import (
     batch,
     dead_letter,
     device_answers,
+    device_skips,
     fleet_answers,
     loss,
 )
+from cloud_gateway.telemetry import skips
 from cloud_gateway.telemetry.ranges import Range
 from cloud_gateway.telemetry.rollup import Counts, Key
 from sync.wire.topics import TENANT
@@ -137,6 +140,23 @@ def count_answers(connection: Connection, device: str, found: dict[Key, Counts])
 def count_fleet(connection: Connection, found: dict[Key, Counts]) -> None:
     """Add to the fleet's buckets."""
     _count(connection, fleet_answers, found)
+
+
+def count_skips(connection: Connection, device: str, found: Counter[skips.Key]) -> None:
+    """Add to the device's buckets of inputs its sources left out."""
+    rows = [
+        {
+            "tenant": TENANT,
+            "device": device,
+            "task": key.task,
+            "source": key.source,
+            "reason": key.reason,
+            "start": key.start,
+            "n": n,
+        }
+        for key, n in sorted(found.items())
+    ]
+    grow(connection, device_skips, rows, added=("n",))
 
 
 def losses_over(connection: Connection, series: Series, wanted: Range) -> list[LostRange]:

@@ -146,6 +146,10 @@ class CloudLink:
         """Take note of an answered request; the result is there once all of it is durable."""
         return asyncio.gather(*self._questions.recorded(record))
 
+    def skipped(self, record: v1.Skipped) -> Awaitable[object]:
+        """Take note of inputs a source left out; the result is there once it is durable."""
+        return self._books.number(record)
+
     def lose(self, count: int, reason: str) -> Awaitable[object]:
         """Records that a worker had to drop."""
         return self._books.lose(count, reason)

@@ -23,11 +23,11 @@ class RecordPipe:
         self._on_missed = on_missed
         self._missed = 0
 
-    def put(self, record: v1.Answered) -> None:
+    def put(self, record: v1.Answered | v1.Skipped) -> None:
         """Write a record, or count it as missed. Raises `SupervisorGone`."""
         packed = pack_record(record)
         if packed is None:
-            log.warning("record.too_large id=%s", record.request_id)
+            log.warning("record.too_large id=%s", _name(record))
             self._miss()
             return
         try:
@@ -37,7 +37,7 @@ class RecordPipe:
             self._miss()
         except BrokenPipeError as error:
             raise SupervisorGone(
-                f"record of {record.request_id} has nowhere to go; this worker ends"
+                f"record of {_name(record)} has nowhere to go; this worker ends"
             ) from error
 
     def tell(self) -> None:
@@ -50,3 +50,7 @@ class RecordPipe:
         self._missed += 1
         if self._missed == 1:
             asyncio.get_running_loop().call_later(TELL_S, self.tell)
+
+
+def _name(record: v1.Answered | v1.Skipped) -> str:
+    return record.request_id if isinstance(record, v1.Answered) else record.first_id

@@ -39,6 +39,8 @@ class Ears(Protocol):
 
     def record(self, record: v1.Answered) -> None: ...
 
+    def skipped(self, record: v1.Skipped) -> None: ...
+
     def missed(self, count: int) -> None: ...
 
 
@@ -160,8 +162,13 @@ class WorkerProcess:
                 log.error("worker.bad_record pid=%d why=%s", self.pid, error)
                 self._ears.missed(1)
             else:
-                if isinstance(record, v1.Answered):
-                    self._ears.record(record)
+                match record:
+                    case v1.Answered():
+                        self._ears.record(record)
+                    case v1.Skipped():
+                        self._ears.skipped(record)
+                    case v1.Revised():
+                        pass  # revisions are the supervisor's own
             start = end
         self._begun = data[start:]
 

@@ -140,9 +140,9 @@ class Store:
                 if not counts[-1]:
                     continue
                 issued.append(put.record)
-                if put.escalation is not None:
+                if put.escalation is not None and not isinstance(put.record, v1.Skipped):
                     self._keep_question(put.record.client, put.escalation, now)
-                if put.revision_for is not None:
+                if put.revision_for is not None and isinstance(put.record, v1.Revised):
                     self._keep_revision(put.revision_for, put.record, now)
             numbers = iter(self._number(issued, now))
             return [next(numbers) if counted else 0 for counted in counts]
@@ -301,7 +301,7 @@ class Store:
         self._make_room(len(body))
         self._questions.add(client, escalation.request_id, body, now)
 
-    def _keep_revision(self, client: str, record: v1.Record, now: float) -> None:
+    def _keep_revision(self, client: str, record: v1.Revised, now: float) -> None:
         self._revisions.expire(now)
         body = codec.encode_record(record)
         self._make_room(len(body))

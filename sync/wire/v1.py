@@ -4,8 +4,9 @@ Rules of this file:
 1. Frozen once released: fields are only ever appended, with a default; tags never change meaning.
 2. Every struct is a msgpack array whose first element is its tag. Unknown trailing fields are
    ignored.
-3. A *record* is one answered request or one revision. The outbox numbers it; numbers count records
-   in one series per (device, incarnation) and are never reused.
+3. A *record* is one answered request, one revision, or a run of inputs a source left out. The
+   outbox numbers it; numbers count records in one series per (device, incarnation) and are never
+   reused.
 4. A *batch* is the range `lo..hi` of such numbers, both ends included; its key is (device,
    incarnation, lo).
 
@@ -61,7 +62,22 @@ class Revised(Struct, frozen=True, array_like=True, tag="revised"):
     """The whole answer as JSON, where the label does not say it all."""
 
 
-Record = Answered | Revised
+class Skipped(Struct, frozen=True, array_like=True, tag="skipped"):
+    """Inputs in a row that a source left out for the same reason. None of them was answered."""
+
+    task: str
+    source: str
+    """What the inputs come from: directory, mqtt, camera."""
+    reason: str
+    """As in rate_limited, near_duplicate, backlog_full, unreadable, stopped."""
+    count: int
+    first_id: str
+    last_id: str
+    """What the source calls the first and the last of them: a file's name, a frame, a time."""
+    at: float
+
+
+Record = Answered | Revised | Skipped
 
 
 class Lost(Struct, frozen=True, array_like=True, tag="lost"):

@@ -140,6 +140,13 @@ GOLDEN_RECORDS: list[tuple[v1.Record, str]] = [
             "ef200000"
         ),
     ),
+    (
+        v1.Skipped("apparel", "mqtt", "rate_limited", 3, "w-1", "w-3", NOON),
+        (
+            "98a7736b6970706564a76170706172656ca46d717474ac726174655f6c696d6974656403a3772d31a3772d"
+            "33cb41daac4ee0200000"
+        ),
+    ),
 ]
 GOLDEN_BODY = (
     "28b52ffd2493fd0300040792dc0012a8616e737765726564a3722d31a3617070a76170706172656ca5312e302e"
@@ -148,6 +155,8 @@ GOLDEN_BODY = (
     "19e244560f"
 )
 RECORDS = [record for record, _ in GOLDEN_RECORDS]
+FIRST_RECORDS = [one for one in RECORDS if not isinstance(one, v1.Skipped)]
+"""Of the day the first body was packed."""
 # Before 0.1.0 was released three structs grew a field: the array is one longer, its last element
 # the default. What was written without it is read all the same.
 GROWN = (
@@ -186,7 +195,7 @@ def test_version_1_records_are_read_for_ever(record: v1.Record, text: str) -> No
 
 
 def test_a_version_1_batch_body_is_read_for_ever() -> None:
-    assert codec.unpack_records(bytes.fromhex(GOLDEN_BODY)) == RECORDS
+    assert codec.unpack_records(bytes.fromhex(GOLDEN_BODY)) == FIRST_RECORDS
     assert codec.unpack_records(codec.pack_records(RECORDS)) == RECORDS
 
 

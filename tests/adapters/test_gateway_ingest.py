@@ -12,12 +12,19 @@ from sqlalchemy import Connection, func, select
 
 from cloud_gateway.database import Database
 from cloud_gateway.errors import DeadLettersFull, StorageUnavailable
-from cloud_gateway.tables import batch, dead_letter, device_answers, fleet_answers, loss
+from cloud_gateway.tables import (
+    batch,
+    dead_letter,
+    device_answers,
+    device_skips,
+    fleet_answers,
+    loss,
+)
 from cloud_gateway.telemetry.ingest import Ingest, Outcome
 from sync.clock import Clock
 from sync.runner import ThreadRunner
 from sync.wire import codec, v1
-from tests.records import answered
+from tests.records import answered, skipped
 
 
 class Noon:
@@ -36,12 +43,16 @@ class Told:
     def __init__(self) -> None:
         self.batches: list[tuple[Outcome, int]] = []
         self.letters: list[str] = []
+        self.skipped: list[tuple[str, str, int]] = []
 
     def batch_heard(self, outcome: Outcome, records: int) -> None:
         self.batches.append((outcome, records))
 
     def dead_letter_kept(self, code: str) -> None:
         self.letters.append(code)
+
+    def inputs_skipped(self, source: str, reason: str, count: int) -> None:
+        self.skipped.append((source, reason, count))
 
 
 class Bench:
@@ -322,3 +333,42 @@ def test_a_loss_that_is_no_range_is_kept_and_the_others_count(tmp_path: Path) ->
         assert [code for code, _ in await made.letters()] == ["bad_range"]
 
     run(tmp_path, check)
+
+
+def test_inputs_left_out_are_counted_once_and_are_no_answers(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path) as made:
+            records: list[v1.Record] = [
+                answered(),
+                skipped(count=3),
+                skipped(count=4),
+                skipped(reason="stopped", count=5),
+                skipped(source="sonar", reason="bored", count=6),
+            ]
+            message = raw_batch(1, len(records), codec.pack_records(records))
+            for outcome in ("committed", "duplicate"):
+                assert (await made.send(message)).outcome == outcome
+            columns = (device_skips.c.source, device_skips.c.reason, device_skips.c.n)
+            rows = await made.database.read(
+                lambda connection: sorted(map(tuple, connection.execute(select(*columns))))
+            )
+            assert rows == [
+                ("directory", "rate_limited", 7),
+                ("directory", "stopped", 5),
+                ("other", "other", 6),
+            ]
+            assert sorted(made.told.skipped) == rows
+            assert await made.counted() == (1, 1)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("count", [0, -1, 1 << 50])
+def test_a_count_of_inputs_that_is_none_is_kept_and_not_counted(tmp_path: Path, count: int) -> None:
+    async def story() -> None:
+        async with bench(tmp_path) as made:
+            ack = await made.send(raw_batch(1, 1, codec.pack_records([skipped(count=count)])))
+            assert ack.outcome == "dead_letter"
+            assert made.told.letters == ["out_of_bounds"]
+
+    asyncio.run(story())
