@@ -17,6 +17,7 @@ from edge_agent.cloud.books import Books
 from edge_agent.cloud.circuit import Circuit, Pace
 from edge_agent.cloud.overheard import Overheard
 from edge_agent.cloud.questions import Questions
+from edge_agent.cloud.round_trips import RoundTrips
 from sync.clock import Clock
 from sync.errors import (
     LinkError,
@@ -104,6 +105,7 @@ class CloudLink:
             on_standing=lambda: self._pace(circuit.QuestionStored()),
             on_revision=on_revision,
         )
+        self._round_trips = RoundTrips()
         self._talks: set[asyncio.Task[None]] = set()
         self._wake: asyncio.TimerHandle | None = None
         self._stop = asyncio.Event()
@@ -158,11 +160,23 @@ class CloudLink:
         """Something the gateway should hear before the next regular heartbeat."""
         self._pace(circuit.NewsCame())
 
+    @property
+    def up(self) -> bool:
+        """Whether a question asked now would be sent."""
+        return self._circuit.up and self._transport.connected
+
+    def round_trips(self) -> tuple[float, ...]:
+        """Seconds that live questions took lately as the link is now, at most 64, oldest first.
+
+        One without an answer stands there with at least `reply_timeout_s`.
+        """
+        return self._round_trips.recent()
+
     async def status(self) -> LinkStatus:
         """How the link is, and this side of the ledger."""
         return LinkStatus(
             transport=self._transport.name,
-            up=self._circuit.up and self._transport.connected,
+            up=self.up,
             last_contact=self._last_contact,
             turned_away=self._turned_away,
             ledger=await self._outbox.ledger(),
@@ -175,10 +189,16 @@ class CloudLink:
 
     async def _ask_live(self, question: v1.Escalation) -> None:
         self._pace(circuit.LiveBegan())
+        began = self._clock.monotonic()
         try:
             event, _ = await self._exchange(question)
         finally:
             self._pace(circuit.LiveEnded())
+        took_s = self._clock.monotonic() - began
+        if not isinstance(event, settlement.AnswerCame):
+            took_s = max(took_s, self._settings.reply_timeout_s)
+        if self._circuit.up:
+            self._round_trips.took(self._transport.name, took_s)
         self._questions.heard(question.request_id, event)
 
     async def _ask_from_backlog(self, question: v1.Escalation) -> None:
@@ -283,6 +303,8 @@ class CloudLink:
         step = circuit.step(self._circuit, event, self._clock.monotonic())
         if step.state.up != self._circuit.up:
             log.info("link.%s name=%s", "up" if step.state.up else "down", self._transport.name)
+            if not step.state.up:
+                self._round_trips.went_down()
         self._circuit = step.state
         for effect in step.effects:
             match effect:
