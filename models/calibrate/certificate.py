@@ -83,3 +83,7 @@ class Certificate(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     tune_sha256: Digest | None
     calibration_sha256: Digest | None
     note: str = ""
+    disagreement: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """Upper confidence limit, level 1 - delta, on the share of all inputs that are answered locally
+    otherwise than the cloud would answer; None without a threshold. What a monitor in the field,
+    which knows no labels, compares its audits with."""

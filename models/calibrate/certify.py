@@ -8,6 +8,9 @@ Rules:
 3. Where the promise cannot be kept the certificate says so: threshold None, `feasible` false, and
    the labels that would do. Nothing is answered locally under it.
 4. The threshold holds with chance 1 - delta, and so does the curve: each by itself.
+5. How often edge and cloud disagree among local answers is bounded at the threshold that was found,
+   at the same level, whatever was promised: Clopper-Pearson, by groups betting on their means. It
+   is what a monitor without labels expects, and no promise of its own.
 
 | promise | high-probability | by groups | marginal |
 |---|---|---|---|
@@ -27,7 +30,13 @@ from models.calibrate.certificate import Binding, Certificate, CertifiedScore, G
 from models.calibrate.curve import Curve, Gain
 from models.calibrate.feasibility import labels_that_would_do, least_escalation, least_n
 from models.calibrate.gain import LABEL_FREE, Floats, fit_gain
-from models.calibrate.groups import by_groups, crc_by_groups, design_effect, group_means
+from models.calibrate.groups import (
+    by_groups,
+    crc_by_groups,
+    design_effect,
+    group_means,
+    limit_by_groups,
+)
 from models.calibrate.outcomes import Losses, Outcomes
 from models.calibrate.overlap import refuse_overlap
 from models.calibrate.rules import (
@@ -38,6 +47,7 @@ from models.calibrate.rules import (
     grid_from,
     selective,
     selective_start,
+    upper_limit,
     walk_from,
 )
 from models.calibrate.scores import Scores
@@ -134,6 +144,7 @@ def certify(
         tune_sha256=tune.sha256(),
         calibration_sha256=calibration.sha256(),
         note="; ".join(_notes(terms, tune, calibration, note, effect, needed, feasible=feasible)),
+        disagreement=_disagreement(terms, calibration, found.threshold),
     )
     return named(certificate)
 
@@ -213,6 +224,15 @@ def _gain(calibration: Outcomes, worth: Floats | None) -> Gain | None:
         return fit_gain(calibration.scores, calibration.excess, weights=worth)
     fitted = fit_gain(calibration.scores, calibration.loss("teacher"), weights=worth)
     return Gain(fitted.scores, tuple(LABEL_FREE * gain for gain in fitted.gains), fitted.weights)
+
+
+def _disagreement(terms: _Terms, calibration: Outcomes, threshold: float | None) -> float | None:
+    if threshold is None:
+        return None
+    unlike = calibration.disagree & (calibration.scores >= threshold)
+    if terms.by_group and calibration.groups is not None:
+        return limit_by_groups(unlike, calibration.groups, terms.delta)
+    return float(upper_limit(int(unlike.sum()), calibration.n, terms.delta))
 
 
 def _labels(terms: _Terms, tune: Outcomes, grid: Scores, n: int) -> int | None:

@@ -87,6 +87,14 @@ def crc_by_groups(
     return Found(float(grid[place]), k, None, METHOD_MARGINAL)
 
 
+def limit_by_groups(
+    flags: npt.NDArray[np.bool_], groups: Groups, delta: float, *, seed: int = 0
+) -> float:
+    """Upper limit on a flag's share among rows of a random group, broken with chance delta."""
+    means = group_means(flags, groups)
+    return betting_bound(np.random.default_rng(seed).permutation(means), delta)
+
+
 def as_game(means: Floats, promise: Promise, eps: float) -> tuple[Floats, float]:
     """Group losses moved into [0, 1], and the mean that is bet against."""
     match promise:

@@ -7,6 +7,7 @@ import sys
 import msgspec
 import numpy as np
 import pytest
+from scipy.special import bdtr
 
 from models.calibrate.certificate import Binding, Certificate, Guarantee, Promise
 from models.calibrate.certify import certify, named
@@ -114,6 +115,30 @@ def test_what_it_is_bound_to_stands_in_it() -> None:
     assert bare.id != found.id
 
 
+@pytest.mark.parametrize("promise", ["harm", "excess", "selective", "teacher"])
+def test_the_disagreement_is_clopper_pearson_s_at_the_threshold(promise: Promise) -> None:
+    found, drawn = certify(POPULATION.tune, sample(1500), promise=promise, eps=0.03), sample(1500)
+    assert found.threshold is not None
+    unlike = int((drawn.disagree & (drawn.scores >= found.threshold)).sum())
+    assert found.disagreement is not None
+    # The limit's own definition: so few are seen with chance delta.
+    assert bdtr(unlike, 1500, found.disagreement) == pytest.approx(0.1, abs=1e-6)
+    if promise == "teacher":
+        assert found.disagreement == found.upper_bound
+
+
+def test_by_groups_the_disagreement_is_of_groups() -> None:
+    tune = grouped(POPULATION.tune, 10, first=1000)
+    calibration = grouped(sample(3000), 10)
+    by_group = certify(tune, calibration, promise="harm", eps=0.03)
+    teacher = certify(tune, calibration, promise="teacher", eps=0.06)
+    assert by_group.disagreement is not None
+    assert by_group.threshold is not None
+    unlike = calibration.disagree & (calibration.scores >= by_group.threshold)
+    assert by_group.disagreement > unlike.mean()
+    assert teacher.disagreement == pytest.approx(teacher.upper_bound, rel=0.1)
+
+
 # Where the promise cannot be kept.
 
 
@@ -121,6 +146,7 @@ def test_too_few_samples_promise_nothing_and_say_how_many_would_do() -> None:
     found = certify(POPULATION.tune, sample(100), promise="harm", eps=0.01)
     nothing = (found.feasible, found.threshold, found.k, found.upper_bound, found.local)
     assert nothing == (False, None, None, None, None)
+    assert found.disagreement is None
     assert found.needed_n is not None
     assert found.needed_n >= 230
     assert "without a single loss it takes 230" in found.note

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from models.calibrate.certificate import Certificate
 from models.calibrate.certify import certify
 from models.manifest import Role
+from models.pipeline.heads import Detect
 from models.zoo.data import Dataset, Labels, Raw
 from models.zoo.figures import ZOO
 from models.zoo.garments.figures import (
@@ -88,16 +89,7 @@ def measure(
         calibrated = {
             role: judge(calibrate, candidates(calibrate, role, recipe), head) for role in Role
         }
-        certificate = certify(
-            outcomes(tuned[Role.EDGE], tuned[Role.CLOUD], head),
-            outcomes(calibrated[Role.EDGE], calibrated[Role.CLOUD], head),
-            promise="harm",
-            eps=EPS,
-            delta=DELTA,
-            score="head",
-            note="scenes of held-out pictures: the first half tunes, the second calibrates",
-        )
-
+        certificate = _certificate(tuned, calibrated, head)
         test = scenes_of_test(dataset)
         tested = {role: judge(test, candidates(test, role, recipe), head) for role in Role}
     edge, cloud = tested[Role.EDGE], tested[Role.CLOUD]
@@ -123,6 +115,31 @@ def measure(
         },
     )
     return Measured(figures, certificate)
+
+
+def certificate_anew(dataset: Dataset) -> Certificate:
+    """The certificate of the localisers that ship."""
+    with _beside_apparel(HERE) as recipe:
+        head = head_of(recipe)
+        tuned, calibrated = (
+            {role: judge(part, candidates(part, role, recipe), head) for role in Role}
+            for part in (tune_scenes(dataset), calibration_scenes(dataset))
+        )
+        return _certificate(tuned, calibrated, head)
+
+
+def _certificate(
+    tuned: Mapping[Role, Judged], calibrated: Mapping[Role, Judged], head: Detect
+) -> Certificate:
+    return certify(
+        outcomes(tuned[Role.EDGE], tuned[Role.CLOUD], head),
+        outcomes(calibrated[Role.EDGE], calibrated[Role.CLOUD], head),
+        promise="harm",
+        eps=EPS,
+        delta=DELTA,
+        score="head",
+        note="scenes of held-out pictures: the first half tunes, the second calibrates",
+    )
 
 
 def harmed(edge: Judged, cloud: Judged) -> Flags:
