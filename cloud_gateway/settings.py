@@ -1,4 +1,4 @@
-"""Every setting of the gateway. `cli.py` reads them once, everything else is handed them."""
+"""Every setting of the gateway. `serve` reads them once, everything else is handed them."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,6 +8,8 @@ from msgspec import Meta, Struct
 from models.archive import MAX_PACKED
 from sync.wire.codec import MAX_MESSAGE
 
+PREFIX = "LONGSTOP_GATEWAY_"
+"""Of settings in the environment."""
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Size = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]

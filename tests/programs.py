@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cloud_gateway.admin import make_key, open_admin
-from cloud_gateway.cli import enrol_line
+from cloud_gateway.commands.device import enrol_line
 from cloud_gateway.shapes import DesiredVersion
 from edge_agent.commands import status
 from edge_agent.sdk import AgentUnavailable, Client
