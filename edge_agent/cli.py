@@ -1,6 +1,7 @@
-"""longstop-agent: enroll | run | infer | status | outbox ls, show.
+"""longstop-agent: enroll | run | infer | status | doctor | outbox ls, show.
 
 Exit codes: 0 done, 1 refused or failed (one line on stderr says why), 2 a command nobody knows.
+`doctor`: 0 all well, 1 something is broken, 3 nothing worse than a warning.
 With --json the answer is one JSON object on stdout, errors included.
 """
 
@@ -19,7 +20,8 @@ from edge_agent.errors import AgentError
 from edge_agent.sdk.errors import LongstopError
 from sync.errors import SyncError
 
-Command = Callable[[argparse.Namespace], None]
+Command = Callable[[argparse.Namespace], int | None]
+"""Gives back an exit code where 0 does not say it all."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,13 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _perform(options: argparse.Namespace) -> int:
     command: Command = options.command
     try:
-        command(options)
+        return command(options) or 0
     except (AgentError, LongstopError, SyncError) as error:
         print(f"longstop-agent: {error.code}: {error}", file=sys.stderr)
         if options.json:
             print(json.dumps({"code": error.code, "message": str(error)}))
         return 1
-    return 0
 
 
 def _enroll(options: argparse.Namespace) -> None:
@@ -106,6 +107,15 @@ def _status(options: argparse.Namespace) -> None:
 
     found = status.ask(run_folder(_sockets(options)))
     print(status.as_json(found) if options.json else "\n".join(status.lines(found)))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from edge_agent.commands import doctor
+
+    run = None if options.run_folder is None else Path(options.run_folder)
+    diagnosis = doctor.examine(_data(options), run)
+    print(doctor.as_json(diagnosis) if options.json else "\n".join(doctor.lines(diagnosis)))
+    return doctor.exit_code(diagnosis)
 
 
 def _outbox_ls(options: argparse.Namespace) -> None:
@@ -178,6 +188,8 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument("--dtype", default="float32", help="of --json-array")
 
     _verb(verbs, "status", _status, "how the device is: link, records, tasks", sockets=True)
+
+    _verb(verbs, "doctor", _doctor, "what is wrong here, and what to do about it", sockets=True)
 
     outbox = verbs.add_parser(
         "outbox", help="what the device still owes the cloud", description=_OUTBOX

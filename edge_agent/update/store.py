@@ -59,7 +59,7 @@ class PackageStore:
         for name in ("state.json", "state.old.json"):
             path = self.home(task) / name
             try:
-                return _read(path.read_bytes())
+                return read_state(path.read_bytes())
             except FileNotFoundError:
                 continue
             except (msgspec.DecodeError, ValueError) as error:
@@ -93,7 +93,8 @@ class PackageStore:
                 log.info("package.removed task=%s digest=%s", task, path.name[:12])
 
 
-def _read(data: bytes) -> Activation:
+def read_state(data: bytes) -> Activation:
+    """The state in these bytes. Raises `ValueError`, `msgspec.DecodeError`."""
     file = msgspec.json.decode(data, type=_File)
     if file.format != FORMAT:
         raise ValueError(f"format {file.format}, this agent reads {FORMAT}")
