@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.bench import agent, cascade, certificates, preparation, serving
+from tests.bench import agent, cascade, certificates, monitor, preparation, serving
 from tests.bench.cascade_halves import CascadeRow, cut_in_halves, judged_rows
 from tests.bench.cascade_tasks import Answers
 from tests.bench.certificates import RuleRow
@@ -37,12 +37,20 @@ SERVING = ("window_us", "image_us_8")
 PREPARATION = ("image_ratio", "signal_ratio")
 CERTIFICATES = ("worst_violation_rate", "decide_us", "decide_us_margin")
 CASCADE = ("apparel_escalated", "limits")
+MONITOR = (
+    "delta",
+    "false_alarm_worst_null",
+    "delay_1p2_to_10_audits",
+    "delay_1p2_to_4_audits",
+    "rolling_mean_false_alarm",
+)
 BENCHES: dict[str, tuple[type[Setting], tuple[str, ...]]] = {
     "agent": (agent.AgentFigures, AGENT),
     "serving": (serving.ServingFigures, SERVING),
     "preparation": (preparation.PreparationFigures, PREPARATION),
     "certificates": (certificates.CertificateFigures, CERTIFICATES),
     "cascade": (cascade.CascadeFigures, CASCADE),
+    "monitor": (monitor.MonitorFigures, MONITOR),
 }
 ROWS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "agent": (InputRow, ProcessRow, StartRow, KillRow, DecideRow),
@@ -50,6 +58,7 @@ ROWS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "preparation": (ImageRow, SignalRow),
     "certificates": (RuleRow,),
     "cascade": (CascadeRow, cascade.Limit),
+    "monitor": (monitor.MonitorRow,),
 }
 CASCADE_ROW = (
     "task eps delta edge_accuracy cloud_accuracy system_accuracy escalated oracle_escalated "
