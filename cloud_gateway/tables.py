@@ -244,6 +244,34 @@ device_skips = Table(
     sqlite_with_rowid=False,
 )
 
+# What somebody said the right answer was; the first word for a request id counts.
+feedback = Table(
+    "feedback",
+    metadata,
+    _tenant(),
+    Column("device", Text, primary_key=True),
+    Column("request_id", Text, primary_key=True),
+    Column("client", Text, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("received_at", Float, nullable=False),
+)
+
+# Turns of the live risk on each device: a promise found broken, a new certificate.
+alarm = Table(
+    "alarm",
+    metadata,
+    _tenant(),
+    Column("device", Text, primary_key=True),
+    Column("task", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("at", Float, primary_key=True),
+    Column("certificate", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("received_at", Float, nullable=False),
+)
+
 # Numbers by a key, for pipelines that look them up; `collection` is the table's name.
 feature = Table(
     "feature",

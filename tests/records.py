@@ -43,6 +43,11 @@ def revised(request_id: str = "r1", *, label: str = "coat") -> v1.Revised:
     return v1.Revised(request_id, "app", "apparel", label, 0.9, "1.0.0", 125.0)
 
 
+def feedback(*, request_id: str = "r-1", label: str = "coat", at: float = 125.0) -> v1.Feedback:
+    """Somebody knows better, unless told otherwise."""
+    return v1.Feedback(request_id, "app", "apparel", label, at)
+
+
 def skipped(
     *,
     source: str = "directory",

@@ -95,6 +95,11 @@ class Ingest:
                 store.count_answers(connection, message.device, by_device)
                 store.count_fleet(connection, by_fleet)
                 store.count_skips(connection, message.device, skipped)
+                for record in records:
+                    if isinstance(record, v1.Feedback):
+                        store.keep_feedback(connection, message.device, record, received_at)
+                    elif isinstance(record, v1.Alarm):
+                        store.keep_alarm(connection, message.device, record, received_at)
                 return "committed"
             # Only another gateway on the same database can have come between; look again.
             known = known or store.overlapping(connection, new.series, wanted)

@@ -6,21 +6,27 @@ from collections import Counter
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, func, select
 
+from cloud_gateway.claims import time_claimed
 from cloud_gateway.database import grow, insert_new
 from cloud_gateway.tables import (
     LATENCY_BUCKETS,
+    alarm,
     batch,
     dead_letter,
     device_answers,
     device_skips,
+    feedback,
     fleet_answers,
     loss,
 )
 from cloud_gateway.telemetry import skips
 from cloud_gateway.telemetry.ranges import Range
 from cloud_gateway.telemetry.rollup import Counts, Key
+from sync.wire import v1
 from sync.wire.topics import TENANT
 
+MAX_TEXT = 1024
+"""Of what a device writes in its own words, so many characters are kept."""
 _LATENCY = tuple(f"l{bucket:02}" for bucket in range(LATENCY_BUCKETS))
 _ADDED = ("n", "hard", "latency_sum_us", *_LATENCY)
 
@@ -157,6 +163,38 @@ def count_skips(connection: Connection, device: str, found: Counter[skips.Key]) 
         for key, n in sorted(found.items())
     ]
     grow(connection, device_skips, rows, added=("n",))
+
+
+def keep_feedback(connection: Connection, device: str, said: v1.Feedback, now: float) -> None:
+    """The first word for a request id stays."""
+    insert_new(
+        connection,
+        feedback,
+        tenant=TENANT,
+        device=device,
+        request_id=said.request_id[:MAX_TEXT],
+        client=said.client[:MAX_TEXT],
+        task=said.task[:MAX_TEXT],
+        label=said.label[:MAX_TEXT],
+        at=time_claimed(said.at, now),
+        received_at=now,
+    )
+
+
+def keep_alarm(connection: Connection, device: str, said: v1.Alarm, now: float) -> None:
+    """Once, however often it comes."""
+    insert_new(
+        connection,
+        alarm,
+        tenant=TENANT,
+        device=device,
+        task=said.task[:MAX_TEXT],
+        kind=said.kind,
+        at=time_claimed(said.at, now),
+        certificate=said.certificate[:MAX_TEXT],
+        why=said.why[:MAX_TEXT],
+        received_at=now,
+    )
 
 
 def losses_over(connection: Connection, series: Series, wanted: Range) -> list[LostRange]:

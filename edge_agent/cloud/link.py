@@ -152,6 +152,10 @@ class CloudLink:
         """Take note of inputs a source left out; the result is there once it is durable."""
         return self._books.number(record)
 
+    def noted(self, record: v1.Feedback | v1.Alarm) -> Awaitable[bool]:
+        """Take note of what is owed nothing; whether it is durable."""
+        return self._books.number(record)
+
     def lose(self, count: int, reason: str) -> Awaitable[object]:
         """Records that a worker had to drop."""
         return self._books.lose(count, reason)

@@ -167,8 +167,8 @@ class WorkerProcess:
                         self._ears.record(record)
                     case v1.Skipped():
                         self._ears.skipped(record)
-                    case v1.Revised():
-                        pass  # revisions are the supervisor's own
+                    case v1.Revised() | v1.Feedback() | v1.Alarm():
+                        pass  # those are the supervisor's own
             start = end
         self._begun = data[start:]
 

@@ -140,7 +140,7 @@ class Store:
                 if not counts[-1]:
                     continue
                 issued.append(put.record)
-                if put.escalation is not None and not isinstance(put.record, v1.Skipped):
+                if put.escalation is not None and isinstance(put.record, v1.Answered | v1.Revised):
                     self._keep_question(put.record.client, put.escalation, now)
                 if put.revision_for is not None and isinstance(put.record, v1.Revised):
                     self._keep_revision(put.revision_for, put.record, now)

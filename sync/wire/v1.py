@@ -4,9 +4,9 @@ Rules of this file:
 1. Frozen once released: fields are only ever appended, with a default; tags never change meaning.
 2. Every struct is a msgpack array whose first element is its tag. Unknown trailing fields are
    ignored.
-3. A *record* is one answered request, one revision, or a run of inputs a source left out. The
-   outbox numbers it; numbers count records in one series per (device, incarnation) and are never
-   reused.
+3. A *record* is one answered request, one revision, a run of inputs a source left out, one
+   feedback, or one turn of the live risk. The outbox numbers it; numbers count records in one
+   series per (device, incarnation) and are never reused.
 4. A *batch* is the range `lo..hi` of such numbers, both ends included; its key is (device,
    incarnation, lo).
 
@@ -77,7 +77,30 @@ class Skipped(Struct, frozen=True, array_like=True, tag="skipped"):
     at: float
 
 
-Record = Answered | Revised | Skipped
+class Feedback(Struct, frozen=True, array_like=True, tag="feedback"):
+    """What the right answer to a request was, by somebody who knows. One for each request id."""
+
+    request_id: str
+    client: str
+    task: str
+    label: str
+    at: float
+
+
+class Alarm(Struct, frozen=True, array_like=True, tag="alarm"):
+    """A turn in how far a device's own answers can be trusted."""
+
+    task: str
+    certificate: str
+    """Id of the certificate this is about; of a recalibration, the new one's."""
+    kind: Literal["broken", "recalibrated", "cloud_changed"]
+    """The promise is broken in the field; there is a new certificate; the cloud has another model,
+    and what was known of its answers counts no more."""
+    why: str
+    at: float
+
+
+Record = Answered | Revised | Skipped | Feedback | Alarm
 
 
 class Lost(Struct, frozen=True, array_like=True, tag="lost"):

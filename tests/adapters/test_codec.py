@@ -147,6 +147,17 @@ GOLDEN_RECORDS: list[tuple[v1.Record, str]] = [
             "33cb41daac4ee0200000"
         ),
     ),
+    (
+        v1.Feedback("r-1", "app", "apparel", "shirt", NOON),
+        ("96a8666565646261636ba3722d31a3617070a76170706172656ca57368697274cb41daac4ee0200000"),
+    ),
+    (
+        v1.Alarm("apparel", "c-0011223344556677", "broken", "9 of 40 audits", NOON),
+        (
+            "96a5616c61726da76170706172656cb2632d30303131323233333434353536363737a662726f6b656e"
+            "ae39206f6620343020617564697473cb41daac4ee0200000"
+        ),
+    ),
 ]
 GOLDEN_BODY = (
     "28b52ffd2493fd0300040792dc0012a8616e737765726564a3722d31a3617070a76170706172656ca5312e302e"
@@ -155,7 +166,7 @@ GOLDEN_BODY = (
     "19e244560f"
 )
 RECORDS = [record for record, _ in GOLDEN_RECORDS]
-FIRST_RECORDS = [one for one in RECORDS if not isinstance(one, v1.Skipped)]
+FIRST_RECORDS = [one for one in RECORDS if isinstance(one, v1.Answered | v1.Revised)]
 """Of the day the first body was packed."""
 # Before 0.1.0 was released three structs grew a field: the array is one longer, its last element
 # the default. What was written without it is read all the same.

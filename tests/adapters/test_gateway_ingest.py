@@ -10,6 +10,7 @@ import zstandard
 from msgspec import msgpack, structs
 from sqlalchemy import Connection, func, select
 
+from cloud_gateway import tables
 from cloud_gateway.database import Database
 from cloud_gateway.errors import DeadLettersFull, StorageUnavailable
 from cloud_gateway.tables import (
@@ -24,7 +25,7 @@ from cloud_gateway.telemetry.ingest import Ingest, Outcome
 from sync.clock import Clock
 from sync.runner import ThreadRunner
 from sync.wire import codec, v1
-from tests.records import answered, skipped
+from tests.records import answered, feedback, skipped
 
 
 class Noon:
@@ -358,6 +359,27 @@ def test_inputs_left_out_are_counted_once_and_are_no_answers(tmp_path: Path) -> 
                 ("other", "other", 6),
             ]
             assert sorted(made.told.skipped) == rows
+            assert await made.counted() == (1, 1)
+
+    asyncio.run(story())
+
+
+def test_feedback_and_alarms_are_kept_once_each(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path) as made:
+            broken = v1.Alarm("apparel", "c-1", "broken", "9 of 40 audits", 130.0)
+            records: list[v1.Record] = [answered(), feedback(), broken]
+            again: list[v1.Record] = [feedback(label="shirt"), broken]
+            await made.send(raw_batch(1, 3, codec.pack_records(records)))
+            await made.send(raw_batch(4, 2, codec.pack_records(again)))
+            said = (tables.feedback.c.request_id, tables.feedback.c.label)
+            turns = (tables.alarm.c.kind, tables.alarm.c.certificate, tables.alarm.c.why)
+            assert await made.database.read(
+                lambda connection: [tuple(row) for row in connection.execute(select(*said))]
+            ) == [("r-1", "coat")]
+            assert await made.database.read(
+                lambda connection: [tuple(row) for row in connection.execute(select(*turns))]
+            ) == [("broken", "c-1", "9 of 40 audits")]
             assert await made.counted() == (1, 1)
 
     asyncio.run(story())
