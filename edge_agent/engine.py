@@ -86,6 +86,11 @@ class Engine:
         self.input_shape = manifest.input.shape
         self.threshold = manifest.certificate.threshold if uncertified is None else None
         self.certified_risk = certified_risk(manifest.certificate, self.threshold)
+        self.certificate = manifest.certificate.id if self.threshold is not None else ""
+        """Its id; empty where none holds."""
+        self.curve = manifest.certificate.curve if uncertified is None else None
+        self.gain = manifest.certificate.gain
+        """What escalating gains by score; no promise, so it serves where no certificate holds."""
         self.uncertified = uncertified
         """Why the certificate means nothing here; None where it holds."""
         self.typical_s = typical_s

@@ -71,10 +71,13 @@ async def work(order: handover.WorkerOrder) -> int:
         except MalformedMessage as error:
             log.warning("worker.not_understood why=%s", error)
             return
-        if isinstance(said, handover.Retire):
-            retire.set()
-        else:
-            ask.heard(said, order.task)
+        match said:
+            case handover.Retire():
+                retire.set()
+            case handover.Conditions():
+                pass
+            case handover.Answer() | handover.NoAnswer():
+                ask.heard(said, order.task)
 
     line = await Line.open(socket.socket(fileno=order.control_fd), on_frame)
     ask = SupervisorAsk(line)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import Literal
 
 from edge_agent.cascade.ports import CloudReply
 from edge_agent.cascade.run import Cascade
@@ -22,6 +23,12 @@ class Handover:
     def ask(self, escalation: v1.Escalation, client: str, until: float) -> Awaitable[CloudReply]:
         del until  # the caller cancels; what was handed over stays handed over
         return self._link.escalate(client, escalation)
+
+    def leave(
+        self, question: v1.Escalation, client: str, *, kind: Literal["later", "audit"], value: float
+    ) -> None:
+        del kind, value  # this link sends what it is handed at once
+        _ = self._link.escalate(client, question)  # the link sees to it, whoever waits
 
     def put(self, record: v1.Answered) -> None:
         stored: asyncio.Future[object] = asyncio.ensure_future(self._link.record(record))

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from edge_agent.cascade.ports import InferRequest
 from edge_agent.cascade.run import Cascade
@@ -61,6 +61,7 @@ class Cloud:
 
     def __init__(self) -> None:
         self.asked: list[v1.Escalation] = []
+        self.left: list[v1.Escalation] = []
         self.after_s: float | None = 0.0
         self.refusal: str | None = None
 
@@ -72,6 +73,11 @@ class Cloud:
             return v1.Refused(self.refusal, "as the test wishes", permanent=False)
         await asyncio.sleep(3600 if self.after_s is None else self.after_s)
         return v1.Escalated(escalation.request_id, escalation.task, LABELS[1], 0.99, "7", 100)
+
+    def leave(
+        self, question: v1.Escalation, client: str, *, kind: Literal["later", "audit"], value: float
+    ) -> None:
+        self.left.append(question)
 
 
 class Recorded:

@@ -4,10 +4,11 @@ The worker hands it an engine, a socket pair and a pipe; the simulator its own.
 """
 
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from models.calibrate.curve import Curve, Gain
 from models.pipeline.values import Value
 from models.predict import Prediction
 from sync.wire import v1
@@ -28,6 +29,18 @@ class InferRequest(Struct, frozen=True):
     received: float
     until: float
     """When the caller stops waiting."""
+
+
+class Terms(Struct, frozen=True):
+    """What answers are measured by: the package's own certificate, until something else is said."""
+
+    threshold: float | None
+    certificate: str
+    certified_risk: float | None
+    """Of answering here from `threshold` on."""
+    curve: Curve | None
+    uncertified: str | None
+    """Why nothing is promised; None where something is."""
 
 
 class Engine(Protocol):
@@ -54,6 +67,21 @@ class Engine(Protocol):
         ...
 
     @property
+    def certificate(self) -> str:
+        """Id of the certificate that holds here; empty where none does."""
+        ...
+
+    @property
+    def curve(self) -> Curve | None:
+        """What the certificate says of every other threshold."""
+        ...
+
+    @property
+    def gain(self) -> Gain | None:
+        """What escalating gains, by score."""
+        ...
+
+    @property
     def uncertified(self) -> str | None:
         """Why the certificate means nothing here; None where it holds."""
         ...
@@ -76,6 +104,12 @@ class Ask(Protocol):
         Cancelled once the answer is of no more use. What has been handed over by then stays handed
         over, and its answer becomes a revision.
         """
+        ...
+
+    def leave(
+        self, question: v1.Escalation, client: str, *, kind: Literal["later", "audit"], value: float
+    ) -> None:
+        """Hand over a question nobody waits for; `value` as in `handover.Escalate`."""
         ...
 
 

@@ -8,7 +8,7 @@ import asyncio
 import math
 
 from edge_agent.cascade import decision
-from edge_agent.cascade.ports import Ask, CloudReply, Engine, InferRequest, Records
+from edge_agent.cascade.ports import Ask, CloudReply, Engine, InferRequest, Records, Terms
 from edge_agent.sdk.messages import Reply, Timings
 from models.pipeline.kinds import RAW
 from models.predict import Prediction
@@ -29,6 +29,14 @@ class Cascade:
         self._records = records
         self._clock = clock
         self._device = device
+        self.terms = Terms(
+            threshold=engine.threshold,
+            certificate=engine.certificate,
+            certified_risk=engine.certified_risk,
+            curve=engine.curve,
+            uncertified=engine.uncertified,
+        )
+        """In force for every input from now on; whoever watches the risk may set others."""
 
     async def answer(self, request: InferRequest) -> Reply:
         """Answer one input before `request.until`.
@@ -37,8 +45,9 @@ class Cascade:
         """
         sample = self._engine.read(request.dtype, request.shape, request.data)
         prediction = await self._engine.predict(sample, until=request.until)
+        terms = self.terms
         case = decision.Case(
-            self._engine.threshold, decision.answer_by(request.until, request.deadline_ms)
+            terms.threshold, decision.answer_by(request.until, request.deadline_ms)
         )
         predicted = self._clock.monotonic()
         step = decision.step(case, decision.Predicted(prediction.confidence), predicted)
@@ -60,7 +69,7 @@ class Cascade:
                         case decision.Answer():
                             wait_us = _us(self._clock.monotonic() - predicted) if asked else 0
                             said = _result(asked) if effect.source == "cloud" else None
-                            return self._give(request, prediction, effect, said, wait_us)
+                            return self._give(request, prediction, terms, effect, said, wait_us)
                 event = await self._heard(asked, wake_at)
                 step = decision.step(step.state, event, self._clock.monotonic())
         finally:
@@ -98,6 +107,7 @@ class Cascade:
         self,
         request: InferRequest,
         prediction: Prediction,
+        terms: Terms,
         answer: decision.Answer,
         said: v1.Escalated | None,
         wait_us: int,
@@ -116,6 +126,11 @@ class Cascade:
         else:
             label, confidence, version = said.label, said.confidence, said.version
             details = said.answer
+        degraded = answer.hard and answer.source == "edge"
+        risk = None if answer.hard else terms.certified_risk
+        if degraded and terms.curve is not None and confidence is not None:
+            # Answering this one here is what a threshold as low as its own score would have done.
+            risk = terms.curve.risk_at(confidence)
         record = v1.Answered(
             request_id=request.id,
             client=request.client,
@@ -135,6 +150,10 @@ class Cascade:
             total_us=timings.total_us,
             at=self._clock.wall(),
             feature_age_s=_freshness(prediction.feature_age_s),
+            degraded=degraded,
+            certified_risk=risk,
+            certificate=terms.certificate,
+            sent_bytes=len(request.data) if answer.hard else 0,
         )
         self._records.put(record)
         return Reply(
@@ -148,9 +167,11 @@ class Cascade:
             version=version,
             digest=engine.digest,
             timings=timings,
-            certified_risk=None if answer.hard else engine.certified_risk,
+            certified_risk=risk,
             answer=details,
-            uncertified=engine.uncertified,
+            uncertified=terms.uncertified,
+            degraded=degraded,
+            certificate=terms.certificate,
         )
 
 

@@ -6,12 +6,16 @@
 """
 
 import asyncio
+import logging
+from typing import Literal
 
 from edge_agent.cloud import handover
 from edge_agent.cloud.line import Line
 from sync.wire import v1
 
 MOST_UNSENT = 32 << 20
+
+log = logging.getLogger(__name__)
 
 
 class SupervisorAsk:
@@ -33,18 +37,7 @@ class SupervisorAsk:
                 return _refused("overloaded", "the supervisor does not keep up with questions")
             waiting = self._open[key] = asyncio.get_running_loop().create_future()
             self._listeners[key] = 0
-            (tensor,) = escalation.inputs
-            self._line.send(
-                handover.Escalate(
-                    id=key,
-                    client=client,
-                    task=escalation.task,
-                    version=escalation.version,
-                    timeout_ms=escalation.timeout_ms,
-                    inputs=(handover.TensorHead(tensor.name, tensor.datatype, tensor.shape),),
-                ),
-                tensor.data,
-            )
+            self._hand_over(escalation, client)
         self._listeners[key] += 1
         try:
             return await asyncio.shield(waiting)
@@ -52,6 +45,39 @@ class SupervisorAsk:
             self._listeners[key] -= 1
             if self._listeners[key] == 0:
                 del self._open[key], self._listeners[key]
+
+    def leave(
+        self, question: v1.Escalation, client: str, *, kind: Literal["later", "audit"], value: float
+    ) -> None:
+        """Hand over a question nobody waits for.
+
+        One that finds no room is gone: the supervisor misses it by its record, and says so.
+        """
+        if self._line.unsent_bytes > MOST_UNSENT:
+            log.warning("question.not_handed_over request=%s kind=%s", question.request_id, kind)
+            return
+        self._hand_over(question, client, kind=kind, value=value)
+
+    def _hand_over(
+        self,
+        question: v1.Escalation,
+        client: str,
+        *,
+        kind: handover.Kind = "live",
+        value: float = 0.0,
+    ) -> None:
+        (tensor,) = question.inputs
+        said = handover.Escalate(
+            id=question.request_id,
+            client=client,
+            task=question.task,
+            version=question.version,
+            timeout_ms=question.timeout_ms,
+            inputs=(handover.TensorHead(tensor.name, tensor.datatype, tensor.shape),),
+            kind=kind,
+            value=value,
+        )
+        self._line.send(said, tensor.data)
 
     def heard(self, said: handover.Answer | handover.NoAnswer, task: str) -> None:
         """The supervisor spoke; too late is no harm."""

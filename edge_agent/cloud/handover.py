@@ -7,11 +7,14 @@ Records do not travel here but through a pipe, each preceded by its length in tw
 2. `Escalate` is answered by `Answer` or `NoAnswer` with the same id, or never; the worker has
    answered its own caller by then. The body is the inputs' bytes, one after the other.
 3. A provisional record may overtake its own `Escalate`: they take different ways.
-4. After `Retire` a worker finishes what it has, says `Drained` and ends with exit code 0.
-5. When the socket closes, the other side is gone: a worker ends at once with exit code 4.
+4. `Conditions` and `Considered` are hints: one that is missed makes a choice worse, never wrong.
+   What may be spent is decided by the supervisor alone, when it is asked to send.
+5. After `Retire` a worker finishes what it has, says `Drained` and ends with exit code 0.
+6. When the socket closes, the other side is gone: a worker ends at once with exit code 4.
 """
 
 import struct
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -71,6 +74,9 @@ class Failed(Struct, frozen=True, tag_field="op", tag="failed"):
     message: str
 
 
+Kind = Literal["live", "later", "audit"]
+
+
 class Escalate(Struct, frozen=True, tag_field="op", tag="escalate"):
     """A hard case. `timeout_ms`: how long the worker can make use of a live answer."""
 
@@ -80,6 +86,30 @@ class Escalate(Struct, frozen=True, tag_field="op", tag="escalate"):
     version: str
     timeout_ms: int
     inputs: tuple[TensorHead, ...]
+    kind: Kind = "live"
+    """`live`: somebody waits. `later`: it is answered already, and the cloud's answer becomes its
+    revision. `audit`: nobody waits for it, and nothing is revised."""
+    value: float = 0.0
+    """What the answer is expected to be worth, in right answers."""
+
+
+class Weighed(Struct, frozen=True):
+    """What escalating one hard input would be worth for each unit of the budget, and its units."""
+
+    worth: float
+    cost: int
+
+
+class Considered(Struct, frozen=True, tag_field="op", tag="considered"):
+    """Hard inputs in the order they came, escalated or not: what the price is made from."""
+
+    inputs: tuple[Weighed, ...]
+
+
+class Unanswered(Struct, frozen=True, tag_field="op", tag="unanswered"):
+    """Requests for which the model had produced nothing when their deadline came."""
+
+    count: int
 
 
 class Missed(Struct, frozen=True, tag_field="op", tag="missed"):
@@ -110,12 +140,31 @@ class NoAnswer(Struct, frozen=True, tag_field="op", tag="no_answer"):
     reason: str
 
 
+class Conditions(Struct, frozen=True, tag_field="op", tag="conditions", omit_defaults=True):
+    """What escalating costs now, and how the link is.
+
+    Comes right after `Ready`, and again when something has changed, every 100 ms at most.
+    """
+
+    up: bool
+    round_trips: tuple[float, ...] = ()
+    """Seconds, of the last exchanges in the link's present state; 64 at most, the newest last."""
+    left: int | None = None
+    """Units of the budget still to be spent in this hour; None: there is no budget."""
+    price: float = 0.0
+    """What a unit must be worth, in right answers, to be spent."""
+    call_cost: int = 0
+    """Units of one escalation, whatever its size."""
+    byte_cost: float = 1.0
+    """Units of each byte of it."""
+
+
 class Retire(Struct, frozen=True, tag_field="op", tag="retire"):
     """Stop accepting, finish, end."""
 
 
-FromWorker = Ready | Failed | Escalate | Missed | Drained
-ToWorker = Answer | NoAnswer | Retire
+FromWorker = Ready | Failed | Escalate | Considered | Unanswered | Missed | Drained
+ToWorker = Answer | NoAnswer | Conditions | Retire
 
 _encoder = msgspec.json.Encoder()
 _from_worker = msgspec.json.Decoder(FromWorker)

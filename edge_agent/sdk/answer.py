@@ -46,6 +46,11 @@ class Answer:
     uncertified: str | None = None
     """Why the package's certificate does not hold on this device, so that every input is hard and
     no answer of the device's own carries a promise; None where it holds."""
+    degraded: bool = False
+    """The certificate would have had the cloud answer; budget, link or deadline forbade it.
+    `certified_risk` is then what it says of the threshold that was used instead."""
+    certificate: str = ""
+    """Id of the certificate in force; empty where none holds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,8 @@ class Call:
             certified_risk=reply.certified_risk,
             details=messages.details_of(reply.answer),
             uncertified=reply.uncertified,
+            degraded=reply.degraded,
+            certificate=reply.certificate,
             model=reply.digest,
             version=reply.version,
             timings=AnswerTimings(

@@ -131,6 +131,7 @@ class ClientClosed(LongstopError):
 _BY_CODE: dict[str, type[LongstopError]] = {
     kind.code: kind
     for kind in (
+        DeadlineExceeded,
         Overloaded,
         InvalidInput,
         WrongDtype,

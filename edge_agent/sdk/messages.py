@@ -56,6 +56,10 @@ class Reply:
     """The whole answer as JSON, where the label does not say it all."""
     uncertified: str | None = None
     """Why no answer of this worker carries the package's promise; None where they may."""
+    degraded: bool = False
+    """The certificate would have had the cloud answer, and it did not."""
+    certificate: str = ""
+    """Id of the certificate in force; empty where none holds."""
     go_away: bool = False
     """This worker is leaving: ask again on a new connection."""
     ok: Literal[True] = True
@@ -124,6 +128,8 @@ def read_reply(meta: bytes) -> Reply | Refused:
             certified_risk=said.get("certified_risk"),
             answer=said.get("answer", ""),
             uncertified=said.get("uncertified"),
+            degraded=said.get("degraded", False),
+            certificate=said.get("certificate", ""),
             go_away=said.get("go_away", False),
         )
     except (ValueError, KeyError, TypeError) as error:

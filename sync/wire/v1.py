@@ -45,6 +45,16 @@ class Answered(Struct, frozen=True, array_like=True, tag="answered"):
     feature_age_s: float | None = None
     """How old the oldest looked-up features were; -1 when a declared default stood in for them;
     None when the pipeline looks up none."""
+    degraded: bool = False
+    """The certificate would have had the cloud answer; budget, link or deadline forbade it."""
+    certified_risk: float | None = None
+    """What the certificate says of answering here at the threshold in use; None: nothing."""
+    certificate: str = ""
+    """Id of the certificate in force; empty where none holds."""
+    audited: bool = False
+    """Drawn, before the outcome was known, to be checked against the cloud."""
+    sent_bytes: int = 0
+    """Size of the input that was handed over for the cloud; 0 where it was not."""
 
 
 class Revised(Struct, frozen=True, array_like=True, tag="revised"):

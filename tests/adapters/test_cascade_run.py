@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -33,6 +34,7 @@ class World:
         self.asked: list[tuple[float, v1.Escalation, str]] = []
         self.unheard = 0
         """Questions nobody waited for to the end."""
+        self.left: list[tuple[v1.Escalation, str, str, float]] = []
         self.records: list[v1.Answered] = []
         self.pipe_broken = False
         predictor = Predictor.load(
@@ -62,6 +64,11 @@ class World:
             self.unheard += 1
             raise
         return v1.Escalated(escalation.request_id, TASK, "middle", 0.9, "7", 100)
+
+    def leave(
+        self, question: v1.Escalation, client: str, *, kind: Literal["later", "audit"], value: float
+    ) -> None:
+        self.left.append((question, client, kind, value))
 
     def put(self, record: v1.Answered) -> None:
         if self.pipe_broken:

@@ -171,7 +171,7 @@ FIRST_RECORDS = [one for one in RECORDS if isinstance(one, v1.Answered | v1.Revi
 # Before 0.1.0 was released three structs grew a field: the array is one longer, its last element
 # the default. What was written without it is read all the same.
 GROWN = (
-    ("dc0012a8616e737765726564", "dc0013a8616e737765726564", "c0"),
+    ("dc0012a8616e737765726564", "dc0018a8616e737765726564", "c0c2c0a0c200"),
     ("98a772657669736564", "99a772657669736564", "a0"),
     ("0197a9657363616c61746564", "0198a9657363616c61746564", "a0"),
 )

@@ -4,12 +4,13 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Coroutine
+from typing import Literal
 
 import pytest
 
 from edge_agent.cloud import handover
 from edge_agent.cloud.ask import MOST_UNSENT, SupervisorAsk
-from edge_agent.cloud.handover import Answer, Escalate, NoAnswer, Ready, Retire
+from edge_agent.cloud.handover import Answer, Escalate, NoAnswer, Ready
 from edge_agent.cloud.line import Line
 from edge_agent.cloud.pipe import RecordPipe
 from edge_agent.errors import BadOrder, SupervisorGone
@@ -47,7 +48,7 @@ class Pair:
 
     def _at_worker(self, frame: Frame) -> None:
         said = handover.read_to_worker(frame.meta)
-        assert not isinstance(said, Retire)
+        assert isinstance(said, Answer | NoAnswer)
         self.ask.heard(said, "sides")
 
 
@@ -105,6 +106,20 @@ def test_a_question_asked_twice_is_handed_over_once_and_both_are_answered() -> N
         assert isinstance(await second, v1.Escalated)
         assert first.cancelled()
         assert len(pair.asked) == 1
+
+    with_pair(story)
+
+
+@pytest.mark.parametrize("kind", ["later", "audit"])
+def test_a_question_may_be_left_with_the_supervisor_to_be_sent_when_it_suits(
+    kind: Literal["later", "audit"],
+) -> None:
+    async def story(pair: Pair) -> None:
+        pair.ask.leave(QUESTION, "shop", kind=kind, value=0.25)
+        await settle(lambda: bool(pair.asked))
+        ((said, body),) = pair.asked
+        assert (said.kind, said.value) == (kind, 0.25)
+        assert handover.escalation_of(said, body, "bench-1") == QUESTION
 
     with_pair(story)
 

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter_ns
+from typing import Literal
 
 import uvloop
 
@@ -41,6 +42,11 @@ class NeverAsked:
         self, escalation: v1.Escalation, client: str, until: float
     ) -> v1.Escalated | v1.Refused:
         raise NotMeasured(f"request {escalation.request_id} was judged hard and would have left")
+
+    def leave(
+        self, question: v1.Escalation, client: str, *, kind: Literal["later", "audit"], value: float
+    ) -> None:
+        raise NotMeasured(f"request {question.request_id} would have left later, as {kind}")
 
 
 class InProcess:
