@@ -19,6 +19,7 @@ from edge_agent.cloud import handover
 from edge_agent.cloud.line import Line
 from edge_agent.errors import PackageDoesNotRun, WorkerFailed
 from edge_agent.sdk.wire import Frame
+from edge_agent.upkeep.records import PipeReader
 from edge_agent.workplace import Workplace
 from sync.errors import MalformedMessage, WireError
 from sync.wire import codec, v1
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 
 PIPE_BYTES = 1 << 20
 """Some thousand records: a supervisor may be slow for seconds before a worker has to drop one."""
-_READ_BYTES = 256 << 10
 _LINGER_S = 2.0
 _POLL_S = 0.005
 
@@ -53,13 +53,12 @@ class WorkerProcess:
         self.ready: asyncio.Future[handover.Ready] = loop.create_future()
         self.drained = False
         self._child = child
-        self._pipe = pipe
         self._ears = ears
         self._begun = b""
         self._pipe_ended: asyncio.Future[None] = loop.create_future()
         self._line: Line  # both from `start`, before the worker can have said anything
         self.gone: asyncio.Task[int]
-        loop.add_reader(pipe, self._read_pipe)
+        self._pipe = PipeReader(pipe, self._take, self._pipe_ends)
 
     @classmethod
     async def start(
@@ -81,7 +80,6 @@ class WorkerProcess:
             fcntl.fcntl(read_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         except OSError:
             log.info("worker.small_pipe task=%s", task)  # an unprivileged user has used up his own
-        os.set_blocking(read_end, False)
         order = handover.WorkerOrder(
             listen_fd=listening.fileno(),
             control_fd=theirs.fileno(),
@@ -104,6 +102,7 @@ class WorkerProcess:
             os.close(write_end)
         process = cls(child, read_end, ears)
         process._line = await Line.open(ours, process._heard)
+        process._line.gone.add_done_callback(lambda _: process._pipe.look())
         process.gone = asyncio.create_task(process._end())
         return process
 
@@ -135,21 +134,13 @@ class WorkerProcess:
             case handover.Drained():
                 self.drained = True
 
-    def _read_pipe(self) -> None:
-        try:
-            data = os.read(self._pipe, _READ_BYTES)
-        except BlockingIOError:
-            return
-        if data:
-            self._take(self._begun + data)
-            return
-        asyncio.get_running_loop().remove_reader(self._pipe)
-        os.close(self._pipe)
+    def _pipe_ends(self) -> None:
         if self._begun:
             log.error("worker.record_cut_off pid=%d bytes=%d", self.pid, len(self._begun))
         self._pipe_ended.set_result(None)
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, read: bytes) -> None:
+        data = self._begun + read
         start, size = 0, handover.RECORD_LENGTH.size
         while len(data) - start >= size:
             (length,) = handover.RECORD_LENGTH.unpack_from(data, start)

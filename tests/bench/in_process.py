@@ -9,6 +9,7 @@ import fcntl
 import gc
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter_ns
@@ -124,7 +125,8 @@ def pipe_with_a_reader() -> Iterator[int]:
     read_end, write_end = os.pipe()
     with contextlib.suppress(OSError):  # an unprivileged user may have used up his own
         fcntl.fcntl(read_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    reader = subprocess.Popen(["cat"], stdin=read_end, stdout=subprocess.DEVNULL)
+    words = [sys.executable, "-P", "-m", "tests.bench.record_reader"]
+    reader = subprocess.Popen(words, stdin=read_end)
     os.close(read_end)
     try:
         yield write_end
