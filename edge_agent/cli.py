@@ -57,7 +57,7 @@ def _enroll(options: argparse.Namespace) -> None:
     invitation = Invitation(
         device=options.device,
         gateway=options.gateway,
-        link=options.link or ("mqtt" if options.mqtt else "http"),
+        link=options.link or ("auto" if options.mqtt else "http"),
         public_key=options.key,
         mqtt=options.mqtt,
     )
@@ -162,11 +162,11 @@ def _parser() -> argparse.ArgumentParser:
 
     enroll = _verb(verbs, "enroll", _enroll, "make this machine a device of a gateway")
     enroll.add_argument("--gateway", required=True, metavar="URL", help="as in http://HOST:PORT")
-    enroll.add_argument("--mqtt", default="", metavar="HOST:PORT", help="the broker, for link mqtt")
+    enroll.add_argument("--mqtt", default="", metavar="HOST:PORT", help="the broker")
     enroll.add_argument("--device", required=True, metavar="NAME", help="as the gateway knows it")
     enroll.add_argument("--token", required=True, help="shown once by `device add`")
     enroll.add_argument("--key", required=True, help="signs packages: ed25519:…")
-    enroll.add_argument("--link", choices=("mqtt", "http"), help="mqtt where --mqtt is given")
+    enroll.add_argument("--link", choices=("auto", "mqtt", "http"), help="auto with --mqtt")
     enroll.add_argument("--offline", action="store_true", help="do not ask whether anybody answers")
     enroll.add_argument("--replace", action="store_true", help="forget earlier settings")
 

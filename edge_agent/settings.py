@@ -17,6 +17,7 @@ from edge_agent.workplace import FeatureTable, HttpTable, RuntimeSettings, Workp
 from sync import settings
 from sync.errors import SettingsError
 from sync.outbox.run import OutboxSettings
+from sync.transport.failover import Policy
 
 PREFIX = "LONGSTOP_AGENT_"
 FILE = "agent.toml"
@@ -32,9 +33,15 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     gateway: Annotated[str, Meta(pattern=r"^(http://[^\s/]+)?\Z")] = ""
     """Address of the gateway, as in http://192.0.2.7:8080; empty for a device without one."""
     mqtt: Annotated[str, Meta(pattern=r"^([^\s/]+:\d+)?\Z")] = ""
-    """Host and port of the broker; needed for `link = "mqtt"`."""
-    link: Literal["http", "mqtt"] = "http"
-    """How questions, records and heartbeats travel. Packages always come over HTTP."""
+    """Host and port of the broker; needed unless `link = "http"`."""
+    link: Literal["auto", "http", "mqtt"] = "http"
+    """How questions, records and heartbeats travel. Packages always come over HTTP.
+
+    auto: the preferred way while it works, else the other.
+    """
+    prefer: Literal["mqtt", "http"] = "mqtt"
+    """The way `link = "auto"` uses while it works."""
+    failover: Policy = Policy()
     token_file: str = ""
     """File with the device's token; empty for `<data>/token`."""
     public_key: str = ""
@@ -109,7 +116,7 @@ def token(loaded: AgentSettings, data: Path) -> str:
 def check_enrolled(loaded: AgentSettings, data: Path) -> None:
     """Return if this device knows its gateway. Raises `NotEnrolled`."""
     missing = [name for name in ("device", "gateway", "public_key") if not getattr(loaded, name)]
-    if loaded.link == "mqtt" and not loaded.mqtt:
+    if loaded.link != "http" and not loaded.mqtt:
         missing.append("mqtt")
     if not token_file(loaded, data).exists():
         missing.append("token")

@@ -218,17 +218,41 @@ class Supervisor:
 
             return Unlinked()
         secret = token(settings, self._data)
-        if settings.link == "http":
-            from sync.transport.http import HttpTransport
+        match settings.link:
+            case "http":
+                return self._http(secret)
+            case "mqtt":
+                return self._mqtt(secret)
+            case "auto":
+                from sync.transport.two_ways import TwoWays
 
-            try:
-                return HttpTransport(settings.gateway, secret)
-            except ValueError as error:
-                raise SettingsError(f"gateway: {error}") from error
+                ways = (self._mqtt(secret), self._http(secret))
+                return TwoWays(
+                    *(ways if settings.prefer == "mqtt" else reversed(ways)),
+                    probe=self._probe,
+                    chance=self._chance,
+                    policy=settings.failover,
+                )
+
+    def _http(self, secret: str) -> Transport:
+        from sync.transport.http import HttpTransport
+
+        try:
+            return HttpTransport(self._settings.gateway, secret)
+        except ValueError as error:
+            raise SettingsError(f"gateway: {error}") from error
+
+    def _mqtt(self, secret: str) -> Transport:
         from sync.transport.mqtt import MqttTransport
 
+        settings = self._settings
         host, _, port = settings.mqtt.rpartition(":")
         return MqttTransport(host.strip("[]"), int(port), device=settings.device, token=secret)
+
+    def _probe(self) -> v1.Up:
+        """What may be said at any time and changes nothing: that no record is lost."""
+        at = self._clock.wall()
+        return v1.LossReport(self._settings.device, self._outbox.incarnation, (), at)
 
     def _update_of(self, task: str) -> TaskUpdate:
         return TaskUpdate(

@@ -50,7 +50,7 @@ def enroll(
     )
     if check:
         _check_gateway(loaded.gateway, token)
-        if loaded.link == "mqtt":
+        if loaded.mqtt and loaded.link != "http":
             _check_broker(loaded.mqtt)
     data.mkdir(parents=True, exist_ok=True)
     _write(data / settings.TOKEN, f"{token}\n", 0o600)
@@ -96,7 +96,7 @@ def _check_broker(address: str) -> None:
     except OSError as error:
         raise GatewayUnreachable(
             f"no broker answers at {address}: {error}; correct --mqtt, choose --link http, or add"
-            " --offline to enrol without asking"
+            " --offline to enrol without asking; over --link auto the device then goes on by HTTP"
         ) from error
 
 

@@ -328,7 +328,7 @@ def test_enrolling_with_the_wrong_gateway_or_token_writes_nothing(
     assert not data.exists()
 
 
-def test_with_a_broker_the_link_is_mqtt_and_the_broker_must_answer(
+def test_with_a_broker_the_link_is_either_and_the_broker_must_answer(
     tmp_path: Path, gateway: StubGateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "new"
@@ -336,7 +336,7 @@ def test_with_a_broker_the_link_is_mqtt_and_the_broker_must_answer(
     assert "no broker answers" in capsys.readouterr().err
     assert cli.main(enroll_words(data, gateway.url, "--mqtt", "127.0.0.1:9", "--offline")) == 0
     settings = load(data, environ={})
-    assert (settings.link, settings.mqtt) == ("mqtt", "127.0.0.1:9")
+    assert (settings.link, settings.mqtt) == ("auto", "127.0.0.1:9")
 
 
 def test_the_environment_and_set_reach_every_setting(tmp_path: Path) -> None:

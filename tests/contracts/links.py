@@ -15,16 +15,18 @@ from pathlib import Path
 from sim.proxy import FaultProxy, Upstream
 from sync.errors import LinkDown
 from sync.transport.base import Transport
+from sync.transport.failover import Policy
 from sync.transport.http import HttpTransport
 from sync.transport.memory import MemoryTransport
 from sync.transport.mqtt import MqttPeer, MqttTransport
+from sync.transport.two_ways import TwoWays
 from sync.wire import codec, live, oip, topics, v1
 
 DEVICE = "d1"
 TOKEN = "s3cret"
 INC = "0123456789ab"
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/sbin")
-LINKS = ["memory", "http", "mosquitto", "amqtt"]
+LINKS = ["memory", "http", "mosquitto", "amqtt", "failover"]
 
 
 class Gateway:
@@ -130,8 +132,12 @@ async def world(
             case "http":
                 made = await stack.enter_async_context(_http())
             case _:
-                running = stack.enter_context(broker(kind)) if alone else brokers.get(kind)
-                made = await stack.enter_async_context(_mqtt(running))
+                named = kind
+                if kind == "failover":
+                    named = "mosquitto" if MOSQUITTO is not None else "amqtt"
+                running = stack.enter_context(broker(named)) if alone else brokers.get(named)
+                through = _failover(running) if kind == "failover" else _mqtt(running)
+                made = await stack.enter_async_context(through)
         stack.push_async_callback(made.transport.close)
         if opened:
             await made.transport.open(made.notices.put_nowait)
@@ -358,6 +364,65 @@ async def _mqtt(running: "Broker") -> AsyncIterator[World]:
         await transport.close()
         await proxy.close()
         await server.stop()
+
+
+# -- both, MQTT first
+
+
+class TwoWaysWorld(World):
+    """With a hand on either way: `http` and `mqtt` are proxies of their own."""
+
+    def __init__(
+        self, transport: Transport, gateway: Gateway, http: FaultProxy, mqtt: FaultProxy
+    ) -> None:
+        super().__init__(transport, gateway)
+        self.http = http
+        self.mqtt = mqtt
+
+
+@asynccontextmanager
+async def _failover(running: "Broker") -> AsyncIterator[World]:
+    gateway = Gateway()
+    http, mqtt = HttpGateway(gateway), MqttGateway(gateway, running.port)
+    await mqtt.start()
+    port = await http.start()
+    to_http = FaultProxy(Upstream("127.0.0.1", port, 0))
+    to_mqtt = FaultProxy(Upstream("127.0.0.1", 0, running.port))
+    transport = TwoWays(
+        MqttTransport("127.0.0.1", await to_mqtt.start(), device=DEVICE, token=TOKEN),
+        HttpTransport(f"http://127.0.0.1:{await to_http.start()}", TOKEN),
+        probe=lambda: v1.LossReport(DEVICE, INC, (), 0.0),
+        chance=random.Random(3),
+        policy=Policy(hold_s=2.0),
+    )
+    made = TwoWaysWorld(transport, gateway, to_http, to_mqtt)
+
+    def cut() -> None:
+        to_http.cut()
+        to_mqtt.cut()
+
+    def repair() -> None:
+        to_http.repair()
+        to_mqtt.repair()
+
+    async def stop() -> None:
+        running.kill()
+        await http.stop()
+
+    async def start() -> None:
+        running.start()
+        await http.start(port)
+
+    made.cut, made.repair, made.push = cut, repair, mqtt.push
+    made.stop_gateway, made.start_gateway = stop, start
+    try:
+        yield made
+    finally:
+        await transport.close()
+        await to_http.close()
+        await to_mqtt.close()
+        await mqtt.stop()
+        await http.stop()
 
 
 class Broker:
