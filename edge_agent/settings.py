@@ -13,7 +13,13 @@ from msgspec import Meta, Struct
 from edge_agent.cloud.link import LinkSettings
 from edge_agent.errors import NotEnrolled
 from edge_agent.upkeep.restart import RestartPolicy
-from edge_agent.workplace import FeatureTable, HttpTable, RuntimeSettings, Workplace
+from edge_agent.workplace import (
+    FeatureTable,
+    HttpTable,
+    PrivacySettings,
+    RuntimeSettings,
+    Workplace,
+)
 from sync import settings
 from sync.errors import SettingsError
 from sync.outbox.run import OutboxSettings
@@ -56,6 +62,7 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     custom_steps: bool = False
     """Whether packages may bring Python code, which then runs with all rights of the worker."""
     runtime: RuntimeSettings = RuntimeSettings()
+    privacy: PrivacySettings = PrivacySettings()
     stop_s: Annotated[float, Meta(ge=0)] = 5.0
     """How long workers may take to finish when the agent ends."""
     cloud: LinkSettings = LinkSettings()
@@ -91,6 +98,7 @@ def workplace(loaded: AgentSettings, data: Path) -> Workplace:
         custom_steps=loaded.custom_steps,
         features=loaded.features,
         runtime=loaded.runtime,
+        privacy=loaded.privacy,
     )
 
 

@@ -56,6 +56,7 @@ def main() -> int:
 async def work(order: handover.WorkerOrder) -> int:
     """Serve until told to retire or left alone; gives back the exit code."""
     from edge_agent.cascade.ports import InferRequest
+    from edge_agent.cascade.privacy import Ruled
     from edge_agent.cascade.run import Cascade
     from edge_agent.engine import Engine
     from edge_agent.lookups import open_sources
@@ -88,7 +89,9 @@ async def work(order: handover.WorkerOrder) -> int:
             clock=clock,
             thread=lambda: ThreadRunner("engine"),
             place=order.place,
-            sources=None if order.place is None else open_sources(order.place, clock),
+            sources=None
+            if order.place is None
+            else open_sources(order.place, clock, Path(order.package)),
         )
         if engine.task != order.task:
             raise BadOrder(f"package {order.package} is of task {engine.task}, not {order.task}")
@@ -98,7 +101,14 @@ async def work(order: handover.WorkerOrder) -> int:
         await line.close()
         return DOES_NOT_RUN
     pipe = RecordPipe(order.record_fd, lambda count: line.send(handover.Missed(count)))
-    cascade = Cascade(engine=engine, ask=ask, records=pipe, clock=clock, device=order.device)
+    cascade = Cascade(
+        engine=engine,
+        ask=ask,
+        records=pipe,
+        clock=clock,
+        device=order.device,
+        privacy=None if order.place is None else Ruled(order.place.privacy),
+    )
 
     async def answer(infer: Infer, data: bytes | bytearray, received: float) -> Reply | Refused:
         request = InferRequest(

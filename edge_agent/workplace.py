@@ -53,6 +53,18 @@ class RuntimeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Of one model. Where it is 1 and the device has more than two cores, 2 are tried as well."""
 
 
+class PrivacySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What of an input may leave the process it came to."""
+
+    fields: tuple[Annotated[str, Meta(min_length=1)], ...] = ()
+    """Fields of records that never leave and are never written down; null stands in their place."""
+    escalate: Literal["all", "features", "crops", "nothing"] = "all"
+    """What a hard input may send: all of it, the fields named in `features`, what lies in the boxes
+    the package's own detector found, or nothing."""
+    features: tuple[Annotated[str, Meta(min_length=1)], ...] = ()
+    """Fields of records that may leave, and no others, where `escalate` is `features`."""
+
+
 class Workplace(Struct, frozen=True, forbid_unknown_fields=True):
     """The same for every worker of a device."""
 
@@ -66,6 +78,7 @@ class Workplace(Struct, frozen=True, forbid_unknown_fields=True):
     features: dict[str, FeatureTable] = {}
     """Sources by the name packages use."""
     runtime: RuntimeSettings = RuntimeSettings()
+    privacy: PrivacySettings = PrivacySettings()
 
 
 class RunsOn(Struct, frozen=True):

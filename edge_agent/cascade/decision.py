@@ -8,7 +8,9 @@ Rules, each to be found again in the table below:
    as soon as the cloud declines, or at the latest at `answer_by`.
 4. `answer_by` comes before the caller's deadline by a reserve: the answer still has to travel.
 5. An input is answered once. What comes later changes nothing here; it is settled elsewhere.
-6. Which inputs are hard is `models.calibrate.decide`'s to say, for device and gateway alike.
+6. An input of which nothing may leave is answered here, finally, and says `private`. Whether that
+   is so shows when it is to be handed over, before its answer is given.
+7. Which inputs are hard is `models.calibrate.decide`'s to say, for device and gateway alike.
 """
 
 from enum import Enum
@@ -56,11 +58,15 @@ class CloudDeclined(Struct, frozen=True):
     reason: str
 
 
+class Withheld(Struct, frozen=True):
+    """Nothing of this input may leave, so `Escalate` was not performed, nor what came after it."""
+
+
 class Woke(Struct, frozen=True):
     """The time asked for by `WakeAt` has come, or nearly."""
 
 
-Event = Predicted | CloudAnswered | CloudDeclined | Woke
+Event = Predicted | CloudAnswered | CloudDeclined | Withheld | Woke
 
 
 class Escalate(Struct, frozen=True):
@@ -105,6 +111,8 @@ def step(state: Case, event: Event, now: float) -> Step:
                 late = Answer("edge", final=False, reason="deadline", hard=True)
                 return _answer(state, late, Escalate())
             return Step(replace(state, phase=Phase.ASKING), (Escalate(), WakeAt(state.answer_by)))
+        case _, Withheld():
+            return _answer(state, Answer("edge", final=True, reason="private", hard=True))
         case Phase.ASKING, CloudAnswered():
             return _answer(state, Answer("cloud", final=True, reason="escalated", hard=True))
         case Phase.ASKING, CloudDeclined(reason):

@@ -4,7 +4,7 @@ The worker hands it an engine, a socket pair and a pipe; the simulator its own.
 """
 
 from collections.abc import Awaitable
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -92,6 +92,21 @@ class Engine(Protocol):
 
     async def predict(self, sample: Value, *, until: float) -> Prediction:
         """Run the model. Raises `Overloaded` at once when it could not be done by `until`."""
+        ...
+
+
+class Leaving(NamedTuple):
+    """What of an input may leave the device: its shape, its bytes."""
+
+    shape: tuple[int, ...]
+    data: Bytes
+
+
+class Privacy(Protocol):
+    """What of an input the cloud may see. Asked before anything is written or sent."""
+
+    def leaving(self, request: InferRequest, prediction: Prediction) -> Leaving | None:
+        """The part that may leave; None where nothing may."""
         ...
 
 

@@ -8,7 +8,16 @@ import asyncio
 import math
 
 from edge_agent.cascade import decision
-from edge_agent.cascade.ports import Ask, CloudReply, Engine, InferRequest, Records, Terms
+from edge_agent.cascade.ports import (
+    Ask,
+    CloudReply,
+    Engine,
+    InferRequest,
+    Privacy,
+    Records,
+    Terms,
+)
+from edge_agent.cascade.privacy import Everything
 from edge_agent.sdk.messages import Reply, Timings
 from models.pipeline.kinds import RAW
 from models.predict import Prediction
@@ -22,13 +31,21 @@ class Cascade:
     """Answers inputs of one task, many at once."""
 
     def __init__(
-        self, *, engine: Engine, ask: Ask, records: Records, clock: Clock, device: str
+        self,
+        *,
+        engine: Engine,
+        ask: Ask,
+        records: Records,
+        clock: Clock,
+        device: str,
+        privacy: Privacy | None = None,
     ) -> None:
         self._engine = engine
         self._ask = ask
         self._records = records
         self._clock = clock
         self._device = device
+        self._privacy = privacy or Everything()
         self.terms = Terms(
             threshold=engine.threshold,
             certificate=engine.certificate,
@@ -58,7 +75,12 @@ class Cascade:
                 for effect in step.effects:
                     match effect:
                         case decision.Escalate():
-                            question = self._question(request, case.answer_by - predicted)
+                            question = self._question(
+                                request, prediction, case.answer_by - predicted
+                            )
+                            if question is None:
+                                step = decision.step(step.state, decision.Withheld(), predicted)
+                                break
                             asked = asyncio.ensure_future(
                                 self._ask.ask(question, request.client, case.answer_by)
                             )
@@ -70,8 +92,9 @@ class Cascade:
                             wait_us = _us(self._clock.monotonic() - predicted) if asked else 0
                             said = _result(asked) if effect.source == "cloud" else None
                             return self._give(request, prediction, terms, effect, said, wait_us)
-                event = await self._heard(asked, wake_at)
-                step = decision.step(step.state, event, self._clock.monotonic())
+                else:
+                    event = await self._heard(asked, wake_at)
+                    step = decision.step(step.state, event, self._clock.monotonic())
         finally:
             if asked is not None:
                 asked.cancel()
@@ -89,8 +112,14 @@ class Cascade:
                         return decision.CloudDeclined(code)
         return decision.Woke()
 
-    def _question(self, request: InferRequest, timeout_s: float) -> v1.Escalation:
-        data, shape = bytes(request.data), request.shape
+    def _question(
+        self, request: InferRequest, prediction: Prediction, timeout_s: float
+    ) -> v1.Escalation | None:
+        """What the cloud is asked; None where nothing of the input may leave."""
+        leaving = self._privacy.leaving(request, prediction)
+        if leaving is None:
+            return None
+        shape, data = leaving.shape, bytes(leaving.data)
         if request.dtype in RAW:
             data, shape = pack_bytes([data]), (1,)
         tensor = v1.Tensor(self._engine.input_name, datatype_of(request.dtype), shape, data)
@@ -153,7 +182,7 @@ class Cascade:
             degraded=degraded,
             certified_risk=risk,
             certificate=terms.certificate,
-            sent_bytes=len(request.data) if answer.hard else 0,
+            sent_bytes=len(request.data) if answer.hard and answer.reason != "private" else 0,
         )
         self._records.put(record)
         return Reply(

@@ -361,7 +361,7 @@ def place(data: Path, **sources: FeatureTable) -> Workplace:
 @pytest.mark.usefixtures("feast")
 def test_settings_open_a_feast_view(tmp_path: Path) -> None:
     shops = FeastView(repository="repo", view="customers", entity="customer")
-    sources = open_sources(place(tmp_path, shops=shops), CLOCK)
+    sources = open_sources(place(tmp_path, shops=shops), CLOCK, tmp_path)
     row = sources["shops"].read("ann", NAMES, 1.0)
     assert row is not None
     assert row.values == (12.5, 3)
@@ -372,7 +372,7 @@ def test_a_feast_view_without_the_library_is_a_source_that_is_out(
 ) -> None:
     monkeypatch.setitem(sys.modules, "feast", None)
     shops = FeastView(repository="feast", view="customers", entity="customer_id")
-    assert open_sources(place(tmp_path, shops=shops), CLOCK) == {}
+    assert open_sources(place(tmp_path, shops=shops), CLOCK, tmp_path) == {}
 
 
 def test_a_source_that_keeps_to_no_timeout_is_held_to_it() -> None:

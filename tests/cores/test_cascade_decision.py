@@ -15,6 +15,7 @@ from edge_agent.cascade.decision import (
     Phase,
     Predicted,
     WakeAt,
+    Withheld,
     Woke,
     answer_by,
     step,
@@ -47,6 +48,15 @@ class Conversation:
 
 def test_a_confident_input_is_answered_here_and_finally() -> None:
     assert Conversation().hears(SURE) == (CONFIDENT,)
+
+
+@pytest.mark.parametrize("at", [100.0, ANSWER_BY + 1])
+def test_an_input_that_may_not_leave_is_answered_here_finally_however_late_it_is(at: float) -> None:
+    case = Conversation()
+    assert Escalate() in case.hears(UNSURE, at=at)
+    private = Answer("edge", final=True, reason="private", hard=True)
+    assert case.hears(Withheld(), at=at) == (private,)
+    assert case.hears(Woke(), at=ANSWER_BY + 2) == ()
 
 
 def test_confidence_at_the_threshold_is_confident() -> None:
