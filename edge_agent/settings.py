@@ -18,6 +18,7 @@ from edge_agent.workplace import (
     HttpTable,
     PrivacySettings,
     RuntimeSettings,
+    SourceSettings,
     Workplace,
 )
 from sync import settings
@@ -55,8 +56,8 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     run: str = ""
     """Folder of the sockets; empty for `<data>/run`."""
     max_package_bytes: Annotated[int, Meta(ge=1)] = 256 << 20
-    sources: dict[str, str] = {}
-    """Task to a folder whose files are inputs, beside what programs ask for."""
+    sources: dict[str, str | SourceSettings] = {}
+    """Task to where its inputs come from, beside what programs ask for; a mere path is a folder."""
     features: dict[str, FeatureTable] = {}
     """Where packages look numbers up by a key, by the name they use for it."""
     custom_steps: bool = False

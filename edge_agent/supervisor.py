@@ -31,6 +31,7 @@ from edge_agent.upkeep.hold import Held
 from edge_agent.upkeep.process import WorkerProcess
 from edge_agent.upkeep.run import Keeper, PackageOrder, TaskWorkers
 from edge_agent.upkeep.sockets import RunFolder
+from edge_agent.workplace import SourceState, source_of
 from sync.clock import SystemClock
 from sync.errors import MalformedMessage, SettingsError
 from sync.outbox.run import Outbox
@@ -63,6 +64,7 @@ class Supervisor:
         self._workplace = workplace(settings, data)
         self._sockets = RunFolder(run_folder(settings, data))
         self._workers: dict[str, TaskWorkers] = {}
+        self._sources: dict[str, SourceState] = {}
         self._store = PackageStore(data / "packages")
         self._disk = ThreadRunner("packages")
         self._fetching = ThreadRunner("fetch", threads=4)
@@ -193,6 +195,9 @@ class Supervisor:
     def missed(self, count: int) -> None:
         _ = self._link.lose(count, "pipe_full")
 
+    def source_said(self, task: str, state: SourceState) -> None:
+        self._sources[task] = state
+
     # -- what updates ask of workers
 
     def serve(self, task: str, package: Installed, folder: Path) -> None:
@@ -300,12 +305,13 @@ class Supervisor:
             listening = self._sockets.task(task)
         except (AgentError, LongstopError) as error:
             raise WorkerFailed(str(error)) from error
+        given = self._settings.sources.get(task)
         return await WorkerProcess.start(
             package=package.folder,
             task=task,
             digest=package.digest,
             device=self._settings.device,
-            directory=self._settings.sources.get(task),
+            source=None if given is None else source_of(given),
             place=self._workplace,
             listening=listening,
             ears=self,
@@ -352,6 +358,7 @@ class Supervisor:
             ),
             runs_on=None if ready is None else ready.runs_on,
             uncertified=None if ready is None else ready.uncertified,
+            source=self._sources.get(task),
         )
 
 

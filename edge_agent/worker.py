@@ -59,9 +59,9 @@ async def work(order: handover.WorkerOrder) -> int:
     from edge_agent.cascade.privacy import Ruled
     from edge_agent.cascade.run import Cascade
     from edge_agent.engine import Engine
+    from edge_agent.inlets import open_source
     from edge_agent.lookups import open_sources
     from edge_agent.sources.arrays import Kind
-    from edge_agent.sources.directory import DirectorySource
 
     clock = SystemClock()
     retire = asyncio.Event()
@@ -129,14 +129,19 @@ async def work(order: handover.WorkerOrder) -> int:
             return Refused(infer.id, error.code, str(error))
 
     api = LocalApi(socket.socket(fileno=order.listen_fd), answer, clock)
-    files = ThreadRunner("directory")
+    files = ThreadRunner("source")
     sources: list[asyncio.Task[None]] = []
-    if order.directory is not None:
-        source = DirectorySource(
-            Path(order.directory),
-            answer=lambda infer, data: answer(infer, data, clock.monotonic()),
-            runner=files,
+    if order.source is not None:
+        source = open_source(
+            order.source,
+            task=order.task,
+            data="" if order.place is None else order.place.data,
             kind=Kind(engine.input_dtype, engine.input_shape),
+            answer=lambda infer, data: answer(infer, data, clock.monotonic()),
+            records=pipe,
+            runner=files,
+            clock=clock,
+            tell=lambda state: line.send(handover.SourceSaid(state)),
         )
         sources.append(asyncio.create_task(source.run()))
         sources[-1].add_done_callback(_tell_if_broken)
@@ -181,7 +186,7 @@ async def _until_the_end(
     for source in sources:
         source.cancel()
     if not line.gone.done():
-        drained = asyncio.ensure_future(api.retire())
+        drained = asyncio.ensure_future(_drained(api, sources))
         await asyncio.wait((line.gone, drained), return_when=asyncio.FIRST_COMPLETED)
         if drained.done():
             pipe.tell()
@@ -191,6 +196,11 @@ async def _until_the_end(
             return DRAINED
     log.warning("worker.left_alone")
     return SUPERVISOR_GONE
+
+
+async def _drained(api: LocalApi, sources: list[asyncio.Task[None]]) -> None:
+    """Both end what they have begun."""
+    await asyncio.gather(api.retire(), *sources, return_exceptions=True)
 
 
 def _tell_if_broken(source: asyncio.Task[None]) -> None:

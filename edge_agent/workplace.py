@@ -41,6 +41,65 @@ class FeastView(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
 FeatureTable = SqliteTable | HttpTable | FeastView
 
 
+class SourceRules(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every source is held to; 0 stands for no limit."""
+
+    per_second: Annotated[float, Meta(ge=0)] = 0.0
+    """Inputs answered per second at most."""
+    burst: Annotated[int, Meta(ge=1, le=1000)] = 1
+    """Of them at once, after a quiet time."""
+    backlog: Annotated[int, Meta(ge=1, le=1000)] = 8
+    """Inputs that wait while others are answered."""
+    same_below: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """An input that differs less from the last one admitted is skipped; 0 skips none."""
+    answer_every_s: Annotated[float, Meta(ge=0)] = 60.0
+    """So often one is answered however much it is like the last."""
+
+
+class FolderSource(SourceRules, frozen=True, tag_field="kind", tag="directory"):
+    """Inputs are the files that appear in a folder."""
+
+    path: Annotated[str, Meta(min_length=1)]
+    """A relative one lies in the data folder."""
+    answers: str = ""
+    """Folder of the answers; empty for the same one."""
+    inotify: bool = True
+    """Hear of files from the kernel; else, and where it cannot, look every half second."""
+    look_s: Annotated[float, Meta(gt=0)] = 5.0
+    """How often to look all the same: a network's file system tells of its own writers alone."""
+
+
+SourceSettings = FolderSource
+"""Where inputs of a task come from when no program sends them."""
+
+
+class SkippedFor(Struct, frozen=True):
+    """Inputs a source left out for one reason."""
+
+    reason: str
+    count: int
+
+
+class SourceState(Struct, frozen=True):
+    """How a source does. Counts are since its worker started."""
+
+    kind: str
+    state: Literal["waiting", "running", "broken", "finished"]
+    """Waiting: another worker of the task reads it still."""
+    offered: int = 0
+    answered: int = 0
+    skipped: tuple[SkippedFor, ...] = ()
+    last_input: float | None = None
+    """Seconds since 1970."""
+    error: str = ""
+    """Why it broke last; empty once it works again."""
+
+
+def source_of(given: str | SourceSettings) -> SourceSettings:
+    """A mere path is a folder."""
+    return FolderSource(path=given) if isinstance(given, str) else given
+
+
 class RuntimeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How models are to be run; `models.runtimes.wish.RuntimeWish` in the worker."""
 

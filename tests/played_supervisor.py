@@ -16,7 +16,7 @@ from typing import TypeVar
 from edge_agent.cloud import handover
 from edge_agent.cloud.handover import FromWorker, ToWorker, WorkerOrder
 from edge_agent.sdk.wire import FrameReader
-from edge_agent.workplace import Workplace
+from edge_agent.workplace import FolderSource, Workplace
 from sync.wire import codec, v1
 
 PATIENCE_S = 30.0
@@ -124,7 +124,7 @@ class PlayedSupervisor:
             task=task or self.task,
             digest="ab" * 32,
             device="bench-1",
-            directory=None if directory is None else str(directory),
+            source=None if directory is None else FolderSource(path=str(directory)),
             place=self.place,
         )
         process = subprocess.Popen(

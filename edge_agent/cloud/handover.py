@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from edge_agent.errors import BadOrder
 from edge_agent.sdk import wire
-from edge_agent.workplace import RunsOn, Workplace
+from edge_agent.workplace import RunsOn, SourceSettings, SourceState, Workplace
 from sync.errors import MalformedMessage
 from sync.wire import codec, v1
 
@@ -41,8 +41,8 @@ class WorkerOrder(Struct, frozen=True, forbid_unknown_fields=True):
     task: str
     digest: str
     device: str
-    directory: str | None = None
-    """A folder to watch for inputs, beside what programs ask through the socket."""
+    source: SourceSettings | None = None
+    """Where inputs come from beside what programs ask through the socket."""
     place: Workplace | None = None
     """None for a worker that keeps nothing and looks nothing up."""
 
@@ -118,6 +118,12 @@ class Missed(Struct, frozen=True, tag_field="op", tag="missed"):
     count: int
 
 
+class SourceSaid(Struct, frozen=True, tag_field="op", tag="source"):
+    """How the task's source does; said again when it has changed, once a second at most."""
+
+    state: SourceState
+
+
 class Drained(Struct, frozen=True, tag_field="op", tag="drained"):
     """Nothing is left to answer."""
 
@@ -163,7 +169,7 @@ class Retire(Struct, frozen=True, tag_field="op", tag="retire"):
     """Stop accepting, finish, end."""
 
 
-FromWorker = Ready | Failed | Escalate | Considered | Unanswered | Missed | Drained
+FromWorker = Ready | Failed | Escalate | Considered | Unanswered | Missed | SourceSaid | Drained
 ToWorker = Answer | NoAnswer | Conditions | Retire
 
 _encoder = msgspec.json.Encoder()

@@ -12,6 +12,7 @@ from edge_agent.sdk.call import now
 from edge_agent.sdk.connection import Broken, Connection, NotListening
 from edge_agent.sdk.errors import AgentUnavailable, ProtocolMismatch
 from edge_agent.sdk.places import START, agent_socket
+from edge_agent.workplace import SourceState
 
 
 def ask(run: Path) -> StatusReport:
@@ -83,9 +84,22 @@ def _task(task: TaskReport, now_s: float) -> Iterator[str]:
         yield f"         runs on {where} ({on.why})"
     if task.uncertified is not None:
         yield f"         uncertified: {task.uncertified}"
+    if (source := task.source) is not None:
+        yield from _source(source, now_s)
     for refused in task.refused:
         ago = _age(now_s - refused.at)
         yield f"         refused {refused.version} {ago} ago: {refused.code}: {refused.reason}"
+
+
+def _source(source: SourceState, now_s: float) -> Iterator[str]:
+    last = "" if source.last_input is None else f", the last {_age(now_s - source.last_input)} ago"
+    skipped = ", ".join(f"{one.count} {one.reason}" for one in source.skipped) or "none"
+    yield (
+        f"         source {source.kind} {source.state}: {source.offered} inputs{last},"
+        f" {source.answered} answered, skipped: {skipped}"
+    )
+    if source.error:
+        yield f"         source broke: {source.error}"
 
 
 def _age(seconds: float) -> str:

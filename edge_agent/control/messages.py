@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge_agent.errors import BadRequest
-from edge_agent.workplace import RunsOn
+from edge_agent.workplace import RunsOn, SourceState
 
 MOST_REVISIONS = 100
 LONGEST_WAIT_MS = 60_000
@@ -66,6 +66,8 @@ class TaskReport(Struct, frozen=True):
     runs_on: RunsOn | None = None
     uncertified: str | None = None
     """Why no answer carries the package's promise here; None where its certificate holds."""
+    source: SourceState | None = None
+    """What its settings' source does; None where there is none, or none has spoken yet."""
 
 
 class StatusReport(Struct, frozen=True):

@@ -20,7 +20,7 @@ from edge_agent.cloud.line import Line
 from edge_agent.errors import PackageDoesNotRun, WorkerFailed
 from edge_agent.sdk.wire import Frame
 from edge_agent.upkeep.records import PipeReader
-from edge_agent.workplace import Workplace
+from edge_agent.workplace import SourceSettings, SourceState, Workplace
 from sync.errors import MalformedMessage, WireError
 from sync.wire import codec, v1
 
@@ -43,17 +43,20 @@ class Ears(Protocol):
 
     def missed(self, count: int) -> None: ...
 
+    def source_said(self, task: str, state: SourceState) -> None: ...
+
 
 class WorkerProcess:
     """Made by `start`; `gone` ends with the exit code."""
 
-    def __init__(self, child: subprocess.Popen[bytes], pipe: int, ears: Ears) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], pipe: int, ears: Ears, task: str) -> None:
         loop = asyncio.get_running_loop()
         self.pid = child.pid
         self.ready: asyncio.Future[handover.Ready] = loop.create_future()
         self.drained = False
         self._child = child
         self._ears = ears
+        self._task = task
         self._begun = b""
         self._pipe_ended: asyncio.Future[None] = loop.create_future()
         self._line: Line  # both from `start`, before the worker can have said anything
@@ -68,7 +71,7 @@ class WorkerProcess:
         task: str,
         digest: str,
         device: str,
-        directory: str | None,
+        source: SourceSettings | None,
         place: Workplace,
         listening: socket.socket,
         ears: Ears,
@@ -88,7 +91,7 @@ class WorkerProcess:
             task=task,
             digest=digest,
             device=device,
-            directory=directory,
+            source=source,
             place=place,
         )
         try:
@@ -100,7 +103,7 @@ class WorkerProcess:
         finally:
             theirs.close()
             os.close(write_end)
-        process = cls(child, read_end, ears)
+        process = cls(child, read_end, ears, task)
         process._line = await Line.open(ours, process._heard)
         process._line.gone.add_done_callback(lambda _: process._pipe.look())
         process.gone = asyncio.create_task(process._end())
@@ -131,6 +134,8 @@ class WorkerProcess:
                 self._ears.escalate(said, frame.body, self._line)
             case handover.Missed(count):
                 self._ears.missed(count)
+            case handover.SourceSaid(state):
+                self._ears.source_said(self._task, state)
             case handover.Drained():
                 self.drained = True
 

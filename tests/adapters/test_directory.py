@@ -12,8 +12,10 @@ import pytest
 
 from edge_agent.sdk.messages import Infer, Refused, Reply, Timings
 from edge_agent.sources import arrays
+from edge_agent.sources.admission import Policy, Report
 from edge_agent.sources.arrays import Kind, Unreadable
 from edge_agent.sources.directory import DirectorySource, Written
+from edge_agent.sources.intake import Intake
 from sync.runner import InlineRunner
 
 KIND = Kind("float32", (2, 3))
@@ -27,6 +29,7 @@ class Answered:
         self.asked: list[tuple[Infer, bytes]] = []
         self.refusals: list[Refused] = []
         self.details = ""
+        self.reports: list[Report] = []
 
     async def __call__(self, infer: Infer, data: bytes) -> Reply | Refused:
         self.asked.append((infer, data))
@@ -47,20 +50,54 @@ class Answered:
         )
 
 
-def watch(folder: Path, answer: Answered, until: Callable[[], bool], *, kind: Kind = KIND) -> None:
+EIGHT = Policy(at_once=8)
+
+
+class Brisk:
+    """A clock on which whatever is to be waited for has passed."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def monotonic(self) -> float:
+        self._now += 1.0
+        return self._now
+
+    def wall(self) -> float:
+        return self._now
+
+
+def watch(
+    folder: Path,
+    answer: Answered,
+    until: Callable[[], bool],
+    *,
+    kind: Kind = KIND,
+    policy: Policy = EIGHT,
+    inotify: bool = False,
+    look_s: float = 0.0,
+) -> None:
     """Run a source without pauses until something is true."""
 
     async def story() -> None:
         source = DirectorySource(
-            folder, answer=answer, runner=InlineRunner(), kind=kind, look_s=0.0
+            folder,
+            answer=answer,
+            runner=InlineRunner(),
+            kind=kind,
+            inotify=inotify,
+            soon_s=0.0,
+            look_s=look_s,
         )
-        running = asyncio.create_task(source.run())
+        intake = Intake(policy, clock=Brisk(), report=answer.reports.append)
+        running = asyncio.create_task(source.run(intake))
         async with asyncio.timeout(10):
             while not until():
                 assert not running.done(), running
                 await asyncio.sleep(0)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+        await intake.close()
 
     asyncio.run(story())
 
@@ -278,3 +315,60 @@ def test_objects_and_archives_are_no_arrays(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match="cannot be read"):
         arrays.read(tmp_path / "gone.npy", KIND)
+
+
+def test_near_duplicates_are_left_out_named_and_not_thought_of_again(tmp_path: Path) -> None:
+    alike = Policy(at_once=1, same_below=0.01, answer_every_s=0)
+    for name, given in (("a", NUMBERS), ("b", NUMBERS + 1e-4), ("c", NUMBERS + 5)):
+        np.save(tmp_path / f"{name}.npy", given)
+    first, second = Answered(), Answered()
+    answers = exists(*(tmp_path / f"{name}.npy.json" for name in "abc"))
+    watch(tmp_path, first, answers, policy=alike)
+    assert [data for _, data in first.asked] == [NUMBERS.tobytes(), (NUMBERS + 5).tobytes()]
+    told = written(tmp_path, "b.npy")
+    assert (told.ok, told.code) == (False, "near_duplicate")
+    assert first.reports == [Report("near_duplicate", 1, "b.npy", "b.npy")]
+    looks = iter(range(50))
+    watch(tmp_path, second, lambda: next(looks) == 40, policy=alike)
+    assert (second.asked, second.reports) == ([], [])
+
+
+def test_what_cannot_be_read_is_in_the_records_too(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_bytes(b"buy milk")
+    np.save(tmp_path / "odd.npy", NUMBERS)
+    answer = Answered()
+    answer.refusals = [Refused("", "wrong_shape", "not this one")]
+    watch(tmp_path, answer, exists(tmp_path / "notes.txt.json", tmp_path / "odd.npy.json"))
+    assert sorted((one.reason, one.count, one.first_id) for one in answer.reports) == [
+        ("refused", 1, "odd.npy"),
+        ("unreadable", 1, "notes.txt"),
+    ]
+
+
+def test_answers_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    inbox, answers = tmp_path / "in", tmp_path / "out"
+    inbox.mkdir()
+    answers.mkdir()
+    np.save(inbox / "a.npy", NUMBERS)
+
+    async def story() -> None:
+        source = DirectorySource(
+            inbox,
+            answers=answers,
+            answer=Answered(),
+            runner=InlineRunner(),
+            kind=KIND,
+            inotify=False,
+            soon_s=0.0,
+        )
+        intake = Intake(EIGHT, clock=Brisk(), report=lambda _: None)
+        running = asyncio.create_task(source.run(intake))
+        async with asyncio.timeout(10):
+            while not (answers / "a.npy.json").exists():  # noqa: ASYNC110 - files have no event
+                await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await intake.close()
+
+    asyncio.run(story())
+    assert [path.name for path in inbox.iterdir()] == ["a.npy"]

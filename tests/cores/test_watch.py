@@ -80,3 +80,32 @@ def test_what_could_not_be_dealt_with_comes_again() -> None:
     assert watch.look([a]) == [a]
     watch.again(a)
     assert watch.look([a]) == [a]
+
+
+def test_a_file_somebody_writes_is_not_whole_however_long_it_stands_still() -> None:
+    watch = Watch()
+    watch.written_to("a")
+    half = Seen("a", 1, 1, 1)
+    assert [watch.look([half]) for _ in range(5)] == [[]] * 5
+    assert not watch.unsettled
+    whole = Seen("a", 2, 2, 1)
+    assert watch.finished("a", whole) == [whole]
+    assert watch.look([whole]) == watch.finished("a", whole) == []
+
+
+def test_a_file_that_was_renamed_in_is_whole_at_once() -> None:
+    watch = Watch()
+    one = Seen("a", 1, 1, 1)
+    assert watch.finished("a.part", Seen("a.part", 1, 1, 1)) == []
+    assert watch.finished("a", one) == [one]
+    assert watch.finished("gone", None) == []
+
+
+def test_when_the_kernel_s_word_is_lost_only_looks_count() -> None:
+    watch = Watch()
+    one = Seen("a", 1, 1, 1)
+    watch.written_to("a")
+    watch.forget_writers()
+    assert watch.look([one]) == []
+    assert watch.unsettled
+    assert watch.look([one]) == [one]

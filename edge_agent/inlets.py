@@ -1,0 +1,75 @@
+"""Opens the source a task's settings name, in the worker that answers its inputs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_agent.sources.admission import Policy
+from edge_agent.sources.arrays import Kind
+from edge_agent.sources.base import Answering, Source
+from edge_agent.sources.run import Skips, SourceRun
+from edge_agent.workplace import FolderSource, SourceRules, SourceSettings, SourceState
+from sync.clock import Clock
+from sync.runner import Runner
+
+LOCKS = "sources"
+"""Folder of the data folder, with one lock for each task."""
+
+
+def open_source(
+    settings: SourceSettings,
+    *,
+    task: str,
+    data: str,
+    kind: Kind,
+    answer: Answering,
+    records: Skips,
+    runner: Runner,
+    clock: Clock,
+    tell: Callable[[SourceState], None],
+) -> SourceRun:
+    """The source, not running yet. `data`: the device's data folder; empty for none."""
+    source, name, policy = _opened(settings, Path(data), kind, answer, runner)
+    return SourceRun(
+        source,
+        task=task,
+        kind=name,
+        policy=policy,
+        records=records,
+        clock=clock,
+        tell=tell,
+        lock=Path(data, LOCKS, f"{task}.lock") if data else None,
+    )
+
+
+def _opened(
+    settings: SourceSettings, data: Path, kind: Kind, answer: Answering, runner: Runner
+) -> tuple[Source, str, Policy]:
+    match settings:
+        case FolderSource():
+            from edge_agent.sources.directory import AT_ONCE, CLIENT, DirectorySource
+
+            folder = DirectorySource(
+                data / Path(settings.path).expanduser(),
+                answers=data / Path(settings.answers).expanduser() if settings.answers else None,
+                answer=answer,
+                runner=runner,
+                kind=kind,
+                inotify=settings.inotify,
+                look_s=settings.look_s,
+            )
+            return folder, CLIENT, _policy(settings, at_once=AT_ONCE)
+
+
+def _policy(
+    rules: SourceRules, *, at_once: int, live: bool = False, counted: bool = False
+) -> Policy:
+    return Policy(
+        per_second=rules.per_second,
+        burst=rules.burst,
+        backlog=rules.backlog,
+        at_once=at_once,
+        same_below=rules.same_below,
+        answer_every_s=rules.answer_every_s,
+        live=live,
+        counted=counted,
+    )
