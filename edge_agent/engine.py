@@ -2,7 +2,8 @@
 
 1. A model that does not reproduce its package's golden answers on this machine, or runs on another
    runtime than its certificate is bound to, serves all the same, and every answer of it is
-   `uncertified`: its certificate was made for other numbers.
+   `uncertified`: its certificate was made for other numbers. Before that, the package's other
+   editions are tried: one that keeps its promise here serves with its own certificate.
 2. What a package runs on is measured when it is first loaded here, in a short process of its own,
    and kept until something it rests on changes. Whatever goes wrong there keeps nothing from
    serving: the model then runs where it was made to run.
@@ -23,14 +24,17 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from edge_agent.errors import Overloaded
 from edge_agent.workplace import RunsOn, Workplace
 from models import package, placement
+from models.calibrate.binding import binding
 from models.calibrate.certificate import Certificate
-from models.judging.binding import binding
+from models.editions import binding_difference
+from models.errors import RuntimeFailed
 from models.manifest import Role
 from models.package import Package
 from models.pipeline.declared import Features
@@ -123,18 +127,17 @@ class Engine:
         given = place or Workplace(data="")
         whole = package.read(folder, Role.EDGE)
         artefacts = None if place is None else Path(place.data, ARTEFACTS)
-        opener = placement.Opener(
-            whole, _places(whole, digest, given, measure or measure_apart), artefacts
-        )
-        predictor = Predictor.load(
-            whole,
-            opener=opener,
-            allow_custom=given.custom_steps,
-            sources=sources,
-        )
-        uncertified = _uncertified(predictor)
-        if uncertified is not None:
-            log.warning("engine.uncertified reason=%r", uncertified)
+        chosen = _places(whole, digest, given, measure or measure_apart)
+
+        def opened(places: Sequence[Place]) -> _Opened:
+            edition = placement.serving(whole, places)
+            opener = placement.Opener(edition, places, artefacts)
+            predictor = Predictor.load(
+                edition, opener=opener, allow_custom=given.custom_steps, sources=sources
+            )
+            return _Opened(predictor, opener, _uncertified(predictor))
+
+        predictor, opener, uncertified = _best(opened, whole, given, chosen)
         typical_s = warm_up(predictor.without_sources)
         waits = any(isinstance(node, Features) for node in whole.pipeline.nodes)
         return cls(
@@ -194,10 +197,44 @@ def warm_up(predictor: Predictor) -> float:
     return statistics.median(took[WARM_UPS // 2 :]) / 1e6
 
 
+class _Opened(NamedTuple):
+    predictor: Predictor
+    opener: placement.Opener
+    uncertified: str | None
+
+
+def _best(
+    opened: Callable[[Sequence[Place]], _Opened],
+    whole: Package,
+    place: Workplace,
+    chosen: Sequence[Place],
+) -> _Opened:
+    """The package as chosen; where that keeps no promise here, another edition that keeps its."""
+    first = opened(chosen)
+    if first.uncertified is None:
+        return first
+    log.warning("engine.uncertified reason=%r", first.uncertified)
+    wish, cores = _wished(place)
+    for places in placement.instead(whole, wish, cores, chosen):
+        try:
+            other = opened(places)
+        except RuntimeFailed as error:
+            log.warning("engine.edition_failed edition=%s why=%s", places[0].edition, error)
+            continue
+        if other.uncertified is None:
+            return other
+    return first
+
+
+def _wished(place: Workplace) -> tuple[RuntimeWish, int]:
+    """What the settings say of runtimes, and how many cores there are."""
+    wish = msgspec.convert(place.runtime, RuntimeWish, from_attributes=True)
+    return wish, len(os.sched_getaffinity(0))
+
+
 def _places(whole: Package, digest: str, place: Workplace, measure: Measure) -> Sequence[Place]:
     """What each model runs on here: measured before, measured now, or the first of its kind."""
-    cores = len(os.sched_getaffinity(0))
-    wish = msgspec.convert(place.runtime, RuntimeWish, from_attributes=True)
+    wish, cores = _wished(place)
     if place.data and placement.may_measure(whole, wish, allow_custom=place.custom_steps):
         kept = Path(place.data, CHOICES, whole.manifest.task, digest[:12])
         places = placement.kept_places(whole, wish, cores, kept)
@@ -247,11 +284,11 @@ def _forget_old(kept: Path) -> None:
 
 def _uncertified(predictor: Predictor) -> str | None:
     """Why the certificate means nothing here; None where it holds."""
-    difference = placement.binding_difference(predictor.package, predictor.graph.runtimes)
+    difference = binding_difference(predictor.package, predictor.graph.runtimes)
     return difference or predictor.golden_difference()
 
 
 def _runs_on(predictor: Predictor, opener: placement.Opener | None) -> RunsOn:
     here = binding(predictor.package.pipeline, predictor.graph.runtimes)
     why = "as it was opened" if opener is None else "; ".join(opener.reasons.values())
-    return RunsOn(here.runtime, here.provider, here.precision, why)
+    return RunsOn(here.runtime, here.provider, here.precision, why, predictor.package.edition)

@@ -148,3 +148,5 @@ class RunsOn(Struct, frozen=True):
     precision: str
     why: str
     """Why these, with figures where there was something to measure."""
+    edition: str = "main"
+    """Which edition of the package it is."""

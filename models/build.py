@@ -20,7 +20,18 @@ from models.calibrate.certificate import Certificate
 from models.calibrate.scores import confidence
 from models.errors import FileMissing, PackageError, TargetUnwritable
 from models.golden import write_samples
-from models.manifest import FORMAT, Golden, Manifest, Role, Said, TensorSpec, decode, encode
+from models.manifest import (
+    FORMAT,
+    Edition,
+    Golden,
+    Manifest,
+    OtherFile,
+    Role,
+    Said,
+    TensorSpec,
+    decode,
+    encode,
+)
 from models.one_file import with_weights
 from models.pipeline.declared import Form, Gives, Model, Pipeline, Steps
 from models.pipeline.files import FileRef
@@ -28,7 +39,7 @@ from models.pipeline.heads import Classify, Detect, Head
 from models.pipeline.ops.families import Step
 from models.pipeline.values import Array
 from models.predict import Prediction, Predictor
-from models.runtimes.wish import AS_DECLARED, Runs
+from models.runtimes.wish import AS_DECLARED, Precision, Provider, Runs
 
 TOLERANCE = 0.01
 _MARGIN = 0.05
@@ -56,6 +67,19 @@ class Chosen(Struct, frozen=True):
     samples: tuple[bytes, ...]
 
 
+class EditionParts(Struct, frozen=True):
+    """An edition before its golden answers."""
+
+    name: str
+    runtime: str
+    certificate: Certificate
+    provider: Provider = "cpu"
+    precision: Precision = "f32"
+    files: tuple[OtherFile, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    """What `files` hold."""
+
+
 class Parts(Struct, frozen=True):
     """All a package is made of, except its version."""
 
@@ -70,6 +94,7 @@ class Parts(Struct, frozen=True):
     figures: Path | None = None
     others: tuple[Entry, ...] = ()
     """Files the head names."""
+    editions: tuple[EditionParts, ...] = ()
 
 
 def one_model(
@@ -96,10 +121,12 @@ def one_model(
 def build(parts: Parts, version: str, into: Path) -> Path:
     """Make the new package folder `into` and return it.
 
-    Raises `TargetExists`, `TargetUnwritable`, `FileMissing`, `ManifestInvalid`, `RuntimeFailed`.
+    Raises `TargetExists`, `TargetUnwritable`, `FileMissing`, `ManifestInvalid`, `RuntimeFailed`;
+    `RuntimeMissing` where an edition's runtime is not here to answer the golden inputs.
     """
     figures = () if parts.figures is None else (Entry("figures.json", content(parts.figures)),)
     samples = _samples(parts.golden)
+    golden = _no_answers(parts.golden, samples)
     draft = Manifest(
         format=FORMAT,
         name=parts.name,
@@ -110,14 +137,16 @@ def build(parts: Parts, version: str, into: Path) -> Path:
         edge=parts.edge.pipeline,
         cloud=parts.cloud.pipeline,
         certificate=parts.certificate,
-        golden=_no_answers(parts.golden, samples),
+        golden=golden,
         figures=file_ref(figures[0]) if figures else None,
+        editions=tuple(_edition(one, golden) for one in parts.editions),
     )
     draft = decode(encode(draft))  # What cannot be read is refused before anything runs.
+    of_editions = [entry for one in parts.editions for entry in one.entries]
     entries = dict.fromkeys(
-        (*parts.edge.files, *parts.cloud.files, *figures, *samples, *parts.others)
+        (*parts.edge.files, *parts.cloud.files, *figures, *samples, *parts.others, *of_editions)
     )
-    write(replace(draft, golden=_golden(draft, tuple(entries))), tuple(entries), into)
+    write(_answered(draft, tuple(entries)), tuple(entries), into)
     return into
 
 
@@ -153,6 +182,16 @@ def answer_golden(manifest: Manifest, folder: Path, on: Runs = AS_DECLARED) -> G
         edge=said[Role.EDGE],
         cloud=said.get(Role.CLOUD, manifest.golden.cloud),
     )
+
+
+def answer_edition(manifest: Manifest, folder: Path, name: str) -> Edition:
+    """One edition with the golden answers it gives on what it is made to run on.
+
+    Raises `UnknownEdition`, `RuntimeMissing`, `RuntimeFailed`.
+    """
+    edition, alone = manifest.edition(name), manifest.as_edition(name)
+    predictor = _predictor(alone, folder, Role.EDGE, edition.runs)
+    return replace(edition, golden=_said(_answers(predictor, alone.golden)))
 
 
 def file_ref(entry: Entry) -> FileRef:
@@ -193,22 +232,41 @@ class _Both(NamedTuple):
     cloud: tuple[Prediction, ...]
 
 
-def _golden(draft: Manifest, files: tuple[Entry, ...]) -> Golden:
-    """Golden answers; where inputs are drawn, from the first seed that leaves no doubt."""
+def _edition(parts: EditionParts, golden: Golden) -> Edition:
+    return Edition(
+        name=parts.name,
+        runtime=parts.runtime,
+        provider=parts.provider,
+        precision=parts.precision,
+        certificate=parts.certificate,
+        golden=golden.edge,  # nothing yet
+        files=parts.files,
+    )
+
+
+def _answered(draft: Manifest, files: tuple[Entry, ...]) -> Manifest:
+    """The manifest with all golden answers."""
     with tempfile.TemporaryDirectory(prefix="longstop-build.") as temporary:
         folder = Path(temporary)
         for entry in files:
             (folder / entry.name).write_bytes(entry.data)
-        predictors = {role: _predictor(draft, folder, role) for role in Role}
-        seeds = _SEEDS if draft.golden.samples is None else (0,)
-        for seed in seeds:
-            golden = replace(draft.golden, seed=seed)
-            both = _Both(*(_answers(predictors[role], golden) for role in Role))
-            if draft.golden.samples is not None or (
-                _clear(draft.answer, both.edge, draft.certificate.temperature)
-                and _clear(draft.answer, both.cloud, 1.0)
-            ):
-                return replace(golden, edge=_said(both.edge), cloud=_said(both.cloud))
+        whole = replace(draft, golden=_golden(draft, folder))
+        names = [one.name for one in draft.editions]
+        return replace(whole, editions=tuple(answer_edition(whole, folder, one) for one in names))
+
+
+def _golden(draft: Manifest, folder: Path) -> Golden:
+    """Golden answers; where inputs are drawn, from the first seed that leaves no doubt."""
+    predictors = {role: _predictor(draft, folder, role) for role in Role}
+    seeds = _SEEDS if draft.golden.samples is None else (0,)
+    for seed in seeds:
+        golden = replace(draft.golden, seed=seed)
+        both = _Both(*(_answers(predictors[role], golden) for role in Role))
+        if draft.golden.samples is not None or (
+            _clear(draft.answer, both.edge, draft.certificate.temperature)
+            and _clear(draft.answer, both.cloud, 1.0)
+        ):
+            return replace(golden, edge=_said(both.edge), cloud=_said(both.cloud))
     raise PackageError(
         f"{draft.task}: none of {len(_SEEDS)} seeds gives {draft.golden.count} golden inputs that "
         "both halves answer clearly; check that the models answer at all, or ask for fewer inputs"

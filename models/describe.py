@@ -9,7 +9,7 @@ from msgspec.structs import fields
 
 from models import package
 from models.calibrate.certificate import Certificate
-from models.manifest import Manifest, Role
+from models.manifest import Edition, Manifest, Role
 from models.pipeline.declared import Model, Node, Steps
 from models.pipeline.files import FileRef
 from models.pipeline.heads import Anomaly, Classify, Detect, Head, Regress, Search
@@ -143,11 +143,23 @@ def to_text(description: Description) -> str:
         "",
         f"Certificate {certificate.id}",
         certificate_text(certificate),
+        *(line for edition in manifest.editions for line in _edition(edition)),
         "",
         f"Golden inputs: {golden.count}, {source}; another machine may differ",
         f"  by {golden.tolerance:g} in confidence and in no label.",
     ]
     return "\n".join(lines)
+
+
+def _edition(edition: Edition) -> list[str]:
+    files = ", ".join(f"{one.model} is {one.file.path}" for one in edition.files)
+    where = f"{edition.runtime} ({edition.provider}, {edition.precision})"
+    return [
+        "",
+        f"Edition {edition.name} on {where}, {files or 'the same files'}",
+        f"  Certificate {edition.certificate.id}",
+        certificate_text(edition.certificate),
+    ]
 
 
 def _input(manifest: Manifest) -> str:

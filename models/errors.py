@@ -4,6 +4,7 @@ ModelsError
 |-- PackageError              a package, an archive or a release is not what it should be
 |   |-- ManifestInvalid       manifest.json does not say what a manifest must; with the path inside
 |   |-- RecipeInvalid         a recipe that does not say what a package is made of
+|   |-- UnknownEdition        the package has no edition of that name
 |   |-- UnknownFormat         a format number from another version of Longstop
 |   |-- ReleaseInvalid        a release document that does not have its fields
 |   |-- FileMissing           the manifest names a file that is not there
@@ -91,6 +92,10 @@ class ManifestInvalid(PackageError):
 
 class RecipeInvalid(PackageError):
     code = "recipe_invalid"
+
+
+class UnknownEdition(PackageError):
+    code = "unknown_edition"
 
 
 class UnknownFormat(PackageError):

@@ -17,15 +17,17 @@ from typing import Annotated, Literal, NoReturn
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from models.calibrate.certificate import Certificate
-from models.errors import ManifestInvalid, UnknownFormat
-from models.pipeline.declared import Pipeline
+from models.errors import ManifestInvalid, UnknownEdition, UnknownFormat
+from models.pipeline.declared import Model, NodeId, Pipeline
 from models.pipeline.files import FileRef
 from models.pipeline.heads import Classify, Detect, Head, Search, accepts
 from models.pipeline.kinds import RAW, Dtype, Kind, Raw
 from models.pipeline.ops.tensor import Dim
 from models.pipeline.plan import Refused, classes_of, plan
+from models.runtimes.wish import Precision, Provider, Runs
 
 FORMAT: Literal[2] = 2
 MAX_BYTES = 4 << 20
@@ -34,6 +36,9 @@ MAX_ELEMENTS = 1 << 24
 MAX_GOLDEN = 64
 MAX_GOLDEN_ELEMENTS = 1 << 26
 """In all golden inputs together."""
+MAIN = "main"
+"""The edition a package has in any case."""
+MAX_EDITIONS = 8
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
 Version = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
 Share = Annotated[float, Meta(gt=0, lt=1)]
@@ -87,6 +92,33 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the inputs are no arrays: the inputs themselves, a msgpack list of bytes."""
 
 
+class OtherFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one model of the edge half is in an edition."""
+
+    model: NodeId
+    file: FileRef
+
+
+class Edition(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Another way to run the edge half, with a promise of its own.
+
+    The graph, the input and the answer are the main edition's; so are the files it does not name.
+    """
+
+    name: Name
+    runtime: str
+    provider: Provider = "cpu"
+    precision: Precision = "f32"
+    certificate: Certificate
+    golden: tuple[Said, ...]
+    files: tuple[OtherFile, ...] = ()
+
+    @property
+    def runs(self) -> Runs:
+        """What it is made to run on."""
+        return Runs(self.runtime, self.provider, self.precision)
+
+
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     """All a program needs to know about a package before it opens a model file."""
 
@@ -103,6 +135,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     golden: Golden
     figures: FileRef | None = None
     """What the recipe measured, as JSON for a person."""
+    editions: Annotated[tuple[Edition, ...], Meta(max_length=MAX_EDITIONS)] = ()
+    """Beside the main one, which is everything above."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -120,11 +154,44 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
         return self.edge if role is Role.EDGE else self.cloud
 
     def files(self, role: Role) -> tuple[FileRef, ...]:
-        """The files of one half, without manifest.json, each once."""
+        """The files of one half, without manifest.json, each once; those of all its editions."""
         reference = self.answer.reference if isinstance(self.answer, Search) else None
         shared = (self.figures, self.golden.samples, reference)
-        named = (*self.pipeline(role).files, *(ref for ref in shared if ref is not None))
+        editions = self.editions if role is Role.EDGE else ()
+        named = (
+            *self.pipeline(role).files,
+            *(one.file for edition in editions for one in edition.files),
+            *(ref for ref in shared if ref is not None),
+        )
         return tuple(dict.fromkeys(named))
+
+    def as_edition(self, name: str) -> "Manifest":
+        """The manifest of a package that is that edition and no other. Raises `UnknownEdition`."""
+        if name == MAIN:
+            return replace(self, editions=())
+        edition = self.edition(name)
+        files = {one.model: one.file for one in edition.files}
+        nodes = tuple(
+            replace(node, file=files.get(node.id, node.file)) if isinstance(node, Model) else node
+            for node in self.edge.nodes
+        )
+        return replace(
+            self,
+            edge=replace(self.edge, nodes=nodes),
+            certificate=edition.certificate,
+            golden=replace(self.golden, edge=edition.golden),
+            editions=(),
+        )
+
+    def edition(self, name: str) -> Edition:
+        """One beside the main one. Raises `UnknownEdition`."""
+        for edition in self.editions:
+            if edition.name == name:
+                return edition
+        known = ", ".join((MAIN, *(one.name for one in self.editions)))
+        raise UnknownEdition(
+            f"{self.name} {self.version} has no edition {name!r}; choose one of {known}"
+        )
 
 
 class _FormatOnly(Struct):
@@ -169,6 +236,7 @@ def _check(manifest: Manifest) -> None:
     if manifest.certificate.feasible and manifest.certificate.threshold is None:
         _refuse("$.certificate.threshold", "a certificate that keeps its promise has a threshold")
     _check_golden(manifest)
+    _check_editions(manifest)
 
 
 def _check_input(given: TensorSpec) -> None:
@@ -224,6 +292,23 @@ def _check_golden(manifest: Manifest) -> None:
     for name, said in (("edge", golden.edge), ("cloud", golden.cloud)):
         if len(said) != golden.count:
             _refuse(f"$.golden.{name}", f"{len(said)} answers for {golden.count} golden inputs")
+
+
+def _check_editions(manifest: Manifest) -> None:
+    names = [MAIN, *(one.name for one in manifest.editions)]
+    if len(set(names)) != len(names):
+        _refuse("$.editions", f"two editions share a name among {', '.join(names)}")
+    models = {node.id for node in manifest.edge.models if node.form == "onnx"}
+    for at, edition in enumerate(manifest.editions):
+        path = f"$.editions[{at}]"
+        if strange := [one.model for one in edition.files if one.model not in models]:
+            _refuse(f"{path}.files", f"{strange[0]} is no ONNX model of the edge pipeline")
+        if len({one.model for one in edition.files}) != len(edition.files):
+            _refuse(f"{path}.files", "a model has two files")
+        if len(edition.golden) != manifest.golden.count:
+            _refuse(f"{path}.golden", f"{len(edition.golden)} answers for the golden inputs")
+        if edition.certificate.feasible and edition.certificate.threshold is None:
+            _refuse(f"{path}.certificate.threshold", "a kept promise has a threshold")
 
 
 def _refuse(path: str, why: str) -> NoReturn:

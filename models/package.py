@@ -18,11 +18,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from models import archive
 from models.archive import Entry
 from models.errors import ArchiveDamaged, FileMissing, HashMismatch, PackageError, TargetExists
-from models.manifest import Manifest, Role, decode
+from models.manifest import MAIN, Manifest, Role, decode
 from models.pipeline.declared import Pipeline
 from models.pipeline.files import FileRef
 
@@ -36,6 +37,18 @@ class Package(Struct, frozen=True):
     folder: Path
     role: Role
     manifest_sha256: str
+    edition: str = MAIN
+    """Which edition of the edge half this is; the manifest is then as it has it."""
+
+    def in_edition(self, name: str) -> "Package":
+        """The package as one of its editions and no other. Raises `UnknownEdition`."""
+        return replace(self, manifest=self.manifest.as_edition(name), edition=name)
+
+    @property
+    def every_edition(self) -> tuple["Package", ...]:
+        """The package as each of its editions, the main one first."""
+        names = (self.edition, *(one.name for one in self.manifest.editions))
+        return tuple(self.in_edition(name) for name in names) if names[1:] else (self,)
 
     @property
     def pipeline(self) -> Pipeline:

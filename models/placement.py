@@ -1,12 +1,15 @@
-"""What each model of a package runs on, on this device: which runtime, by what, with what threads.
+"""Which edition of a package serves on this device, and what each of its models runs on there.
 
-1. A package whose certificate keeps a promise runs on the runtime, provider and precision the
-   certificate is bound to, wherever they are here and the settings allow them: on others it would
-   have none. Threads are free.
-2. Else every installed runtime is a candidate, the one the file is written for first.
-3. Candidates are measured once, by `runtimes.choice`; to be fit one must give the package's golden
+1. An edition whose certificate keeps a promise runs on the runtime, provider and precision the
+   certificate is bound to: on others it would have none. Threads are free. It counts where that is
+   installed and the settings allow it.
+2. Of the editions that count all are candidates, the main one first. Where none does, the main one
+   is, on every installed runtime, the one the file is written for first.
+3. Candidates are measured once, by `runtimes.choice`; to be fit one must give its edition's golden
    answers. Where there is only one there is nothing to measure.
-4. Nothing here keeps a package from running. Whatever goes wrong, and a choice that no longer
+4. All models of a package are of one edition: the one whose models together take least time, and
+   of two that are nearly as fast the one named first.
+5. Nothing here keeps a package from running. Whatever goes wrong, and a choice that no longer
    opens, means the first candidate, and at last the file's own runtime on the processor.
 
 `python -m models.placement` measures in a process of its own, so that the libraries that lost leave
@@ -14,19 +17,21 @@ no trace in the one that serves. It reads an `Order` as JSON from its standard i
 """
 
 import logging
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from models import package
-from models.calibrate.certificate import Binding
-from models.errors import ModelsError, NoCandidate, RuntimeFailed
-from models.judging.binding import binding
-from models.manifest import Role
+from models.editions import certified, counting
+from models.errors import ModelsError, NoCandidate, RuntimeFailed, UnknownEdition
+from models.manifest import MAIN, Role
 from models.package import Package
 from models.pipeline.declared import Custom, Model
 from models.predict import Predictor
@@ -52,6 +57,15 @@ class Place(Struct, frozen=True):
     """The node's name."""
     candidate: Candidate
     reason: str
+    edition: str = MAIN
+    """The same for all models of a package."""
+
+
+class Way(NamedTuple):
+    """A candidate and the edition it is of."""
+
+    edition: str
+    candidate: Candidate
 
 
 class Order(Struct, frozen=True):
@@ -64,15 +78,25 @@ class Order(Struct, frozen=True):
     allow_custom: bool
 
 
-def first_places(whole: Package, wish: RuntimeWish, cores: int) -> tuple[Place, ...]:
-    """The first candidate of each model, which needs no measuring."""
+def first_places(
+    whole: Package, wish: RuntimeWish, cores: int, edition: str | None = None
+) -> tuple[Place, ...]:
+    """The first candidate of each model (of an edition, if one is named): no measuring is needed.
+
+    Raises `UnknownEdition` for one that does not count here.
+    """
     places = []
+    held = {one.edition for one in counting(whole, wish)}
     for node in whole.pipeline.models:
-        found = candidates(whole, node, wish, cores)
+        found = ways(whole, node, wish, cores)
+        first = next((one for one in found if edition in (None, one.edition)), None)
+        if first is None:
+            raise UnknownEdition(f"edition {edition!r} does not count here; take another")
         why = "the only one there is" if len(found) == 1 else "the first, nothing was measured"
-        if _certified(whole, node, wish) is not None:
+        if first.edition in held or certified(whole, node, wish) is not None:
             why = "what the certificate is bound to"
-        places.append(Place(node.id, found[0], f"{words(found[0])}: {why}"))
+        reason = f"{words(first.candidate)}: {why}"
+        places.append(Place(node.id, first.candidate, reason, first.edition))
     return tuple(places)
 
 
@@ -80,21 +104,66 @@ def kept_places(
     whole: Package, wish: RuntimeWish, cores: int, kept: Path
 ) -> tuple[Place, ...] | None:
     """The places measured before, where they still hold; None where measuring would tell."""
-    places = []
-    for place, node in zip(first_places(whole, wish, cores), whole.pipeline.models, strict=True):
-        found = candidates(whole, node, wish, cores)
-        if len(found) == 1:
-            places.append(place)
+    first = first_places(whole, wish, cores)
+    found = {node.id: ways(whole, node, wish, cores) for node in whole.pipeline.models}
+    choices: dict[str, choice.Choice] = {}
+    unfit: dict[str, str] = {}
+    for node, several in found.items():
+        if len(several) == 1:
             continue
         try:
-            chosen = choice.stored(found, kept / node.id)
+            chosen = choice.stored(_candidates(several), kept / node)
         except NoCandidate as error:
-            places.append(Place(node.id, found[0], f"{words(found[0])}: {error}"))
+            unfit[node] = str(error)
             continue
         if chosen is None:
             return None
-        places.append(Place(node.id, found[chosen.at], chosen.reason))
-    return tuple(places)
+        choices[node] = chosen
+    edition = first[0].edition if unfit else _least(found, choices)
+
+    def settled(place: Place) -> Place:
+        if place.model in choices:
+            return _chosen(place, found[place.model], choices[place.model])
+        if place.model in unfit:
+            return replace(place, reason=f"{words(place.candidate)}: {unfit[place.model]}")
+        return place
+
+    return tuple(settled(one) for one in first_places(whole, wish, cores, edition))
+
+
+def _least(found: Mapping[str, Sequence[Way]], choices: Mapping[str, choice.Choice]) -> str:
+    """The edition whose models together take least time, by what was measured of each."""
+    editions = tuple(dict.fromkeys(way.edition for several in found.values() for way in several))
+    if len(choices) == 1 and len(found) == 1:
+        ((node, only),) = choices.items()
+        return found[node][only.at].edition
+    best, least = editions[0], math.inf
+    for edition in editions:
+        total = 0.0
+        for node, chosen in choices.items():
+            own = [
+                one.run_us
+                for one in chosen.measured
+                if found[node][one.at].edition == edition and one.run_us is not None
+            ]
+            total += min(own, default=math.inf)
+        if total < least * (1 - choice.MARGIN):
+            best, least = edition, total
+    return best
+
+
+def _chosen(place: Place, several: Sequence[Way], chosen: choice.Choice) -> Place:
+    """A place by what was measured of its model, in its edition."""
+    winner = several[chosen.at]
+    if winner.edition == place.edition:
+        return replace(place, candidate=winner.candidate, reason=chosen.reason)
+    own = [one for one in chosen.measured if several[one.at].edition == place.edition]
+    try:
+        best, reason = choice.best(own)
+    except NoCandidate as error:
+        return replace(place, reason=f"{words(place.candidate)}: {error}")
+    reason = f"{reason}; alone {words(winner.candidate)} is faster, all models are of one edition"
+    return replace(place, candidate=several[best.at].candidate, reason=reason)
 
 
 def measure(order: Order) -> None:
@@ -103,50 +172,91 @@ def measure(order: Order) -> None:
     several = [
         (node, found)
         for node in whole.pipeline.models
-        if len(found := candidates(whole, node, order.wish, order.cores)) > 1
+        if len(found := ways(whole, node, order.wish, order.cores)) > 1
     ]
-    start = Opener(whole, first_places(whole, order.wish, order.cores), None)
-    opened: dict[str, Runtime] = {}
-
-    def first(node: Model) -> Runtime:
-        if node.id not in opened:
-            opened[node.id] = start(node)
-        return opened[node.id]
-
-    predictor = Predictor.load(whole, opener=first, allow_custom=order.allow_custom)
+    names = tuple(dict.fromkeys(way.edition for _, found in several for way in found))
+    tried = {name: _Tried(whole, order, name) for name in names}
+    predictor = _first_that_loads(tuple(tried.values()))
     for node, found in several:
-        feeds = _feeds(predictor, node, opened[node.id])
+        kept, listed = Path(order.kept) / node.id, _candidates(found)
+        feeds = _feeds(predictor, node)
         if feeds is None:
-            choice.keep_first(found, Path(order.kept) / node.id, "no golden input reaches it")
+            choice.keep_first(listed, kept, "no golden input reaches it")
             continue
 
-        def check(runtime: Runtime, node: Model = node) -> str | None:
-            return Predictor.load(
-                whole,
-                opener=lambda one: runtime if one.id == node.id else first(one),
-                allow_custom=order.allow_custom,
-            ).golden_difference()
+        def check(
+            runtime: Runtime, at: int, node: Model = node, found: Sequence[Way] = found
+        ) -> str | None:
+            return tried[found[at].edition].with_model(node.id, runtime).golden_difference()
 
         limit_s = LIMIT_S / len(several)
         try:
-            choice.choose(
-                found,
-                feeds,
-                check=check,
-                folder=Path(order.kept) / node.id,
-                seconds=limit_s,
-                limit_s=limit_s,
-            )
+            choice.choose(listed, feeds, check=check, folder=kept, seconds=limit_s, limit_s=limit_s)
         except NoCandidate as error:
             _log.warning("placement.none_fit model=%s why=%s", node.id, error)
+
+
+class _Tried:
+    """One edition, its models opened once on their first candidates."""
+
+    def __init__(self, whole: Package, order: Order, edition: str) -> None:
+        self._whole = whole.in_edition(edition)
+        self._custom = order.allow_custom
+        places = first_places(whole, order.wish, order.cores, edition)
+        self._start = Opener(self._whole, places, None)
+        self._opened: dict[str, Runtime] = {}
+
+    def load(self) -> Predictor:
+        """Raises `ModelsError`."""
+        return Predictor.load(self._whole, opener=self._first, allow_custom=self._custom)
+
+    def with_model(self, node: str, runtime: Runtime) -> Predictor:
+        """With another runtime for one model. Raises `ModelsError`."""
+        return Predictor.load(
+            self._whole,
+            opener=lambda one: runtime if one.id == node else self._first(one),
+            allow_custom=self._custom,
+        )
+
+    def _first(self, node: Model) -> Runtime:
+        if node.id not in self._opened:
+            self._opened[node.id] = self._start(node)
+        return self._opened[node.id]
+
+
+def _first_that_loads(tried: Sequence[_Tried]) -> Predictor:
+    """What golden inputs are sent through to see what each model is fed. Raises `ModelsError`."""
+    *others, last = tried
+    for one in others:
+        try:
+            return one.load()
+        except ModelsError as error:
+            _log.warning("placement.does_not_load why=%s", error)
+    return last.load()
 
 
 def keep_first(whole: Package, wish: RuntimeWish, cores: int, kept: Path, why: str) -> None:
     """Note that measuring failed, so that it does not fail at every start."""
     for node in whole.pipeline.models:
-        found = candidates(whole, node, wish, cores)
+        found = ways(whole, node, wish, cores)
         if len(found) > 1:
-            choice.keep_first(found, kept / node.id, why)
+            choice.keep_first(_candidates(found), kept / node.id, why)
+
+
+def serving(whole: Package, places: Sequence[Place]) -> Package:
+    """The package as the edition these places are of."""
+    return whole.in_edition(places[0].edition)
+
+
+def instead(
+    whole: Package, wish: RuntimeWish, cores: int, places: Sequence[Place]
+) -> tuple[tuple[Place, ...], ...]:
+    """Places of the other editions that count here, for when those chosen keep no promise."""
+    return tuple(
+        first_places(whole, wish, cores, one.edition)
+        for one in counting(whole, wish)
+        if one.edition != places[0].edition
+    )
 
 
 class Opener:
@@ -173,37 +283,28 @@ class Opener:
             return own.open(cache=self._cache)
 
 
-def binding_difference(whole: Package, runtimes: Sequence[Runtime]) -> str | None:
-    """Why the package's certificate does not speak of these runtimes; None where it does."""
-    certificate = whole.manifest.certificate
-    bound = certificate.bound
-    if bound is None or not certificate.feasible:
-        return None  # it says nothing of the one or the other
-    here = binding(whole.pipeline, runtimes)
-    if here == bound:
-        return None
-    for ours, certified, what in (
-        (here.model_sha256, bound.model_sha256, "model file"),
-        (here.preparation_sha256, bound.preparation_sha256, "preparation"),
-    ):
-        if ours != certified:
-            return f"its certificate was made for another {what}; calibrate the package again"
-    return (
-        f"its certificate is bound to {bound.runtime} on {bound.provider} in {bound.precision}, "
-        f"and here it runs on {here.runtime} on {here.provider} in {here.precision}; "
-        "calibrate it there"
+def ways(whole: Package, node: Model, wish: RuntimeWish, cores: int) -> tuple[Way, ...]:
+    """The ways to run one model here that are worth measuring, by preference; one at the least."""
+    held = counting(whole, wish) or (whole.in_edition(MAIN),)
+    return tuple(
+        Way(one.edition, candidate)
+        for one in held
+        for own in one.pipeline.models
+        if own.id == node.id
+        for candidate in _of_edition(one, own, wish, cores)
     )
 
 
-def candidates(whole: Package, node: Model, wish: RuntimeWish, cores: int) -> tuple[Candidate, ...]:
-    """The ways to run one model here that are worth measuring, by preference; one at the least."""
+def _of_edition(
+    whole: Package, node: Model, wish: RuntimeWish, cores: int
+) -> tuple[Candidate, ...]:
     if node.form == "twin":
         return (_own(whole, node),)
     threads = (wish.threads, 2) if wish.threads == 1 and cores > _SPARE_CORES else (wish.threads,)
     names: list[str] = [name for name in ("onnx", "openvino") if name in installed()]
     provider = wish.provider
-    if (certified := _certified(whole, node, wish)) is not None:
-        names, provider = [certified.runtime], certified.provider
+    if (bound := certified(whole, node, wish)) is not None:
+        names, provider = [bound.runtime], bound.provider
     return tuple(
         Candidate(whole.path(node.file), name, count, provider, wish.precision)
         for count in threads
@@ -211,25 +312,17 @@ def candidates(whole: Package, node: Model, wish: RuntimeWish, cores: int) -> tu
     )
 
 
-def _certified(whole: Package, node: Model, wish: RuntimeWish) -> Binding | None:
-    """What the certificate holds this model to, where there is such a promise and it may run."""
-    certificate = whole.manifest.certificate
-    bound = certificate.bound
-    if bound is None or not certificate.feasible or node.form == "twin":
-        return None
-    allowed = {name.strip() for name in wish.provider.split(",")}
-    if bound.runtime not in installed() or bound.precision != wish.precision:
-        return None
-    return bound if allowed & {"auto", bound.provider} else None
+def _candidates(found: Sequence[Way]) -> tuple[Candidate, ...]:
+    return tuple(way.candidate for way in found)
 
 
 def _own(whole: Package, node: Model) -> Candidate:
     return Candidate(whole.path(node.file), node.form)
 
 
-def _feeds(predictor: Predictor, node: Model, runtime: Runtime) -> tuple[Array, ...] | None:
+def _feeds(predictor: Predictor, node: Model) -> tuple[Array, ...] | None:
     """What one model is given in the course of a golden input, as its runtime takes it."""
-    ranks = [len(port.shape) for port in runtime.inputs]
+    ranks = [len(port.shape) for port in predictor.graph.runtime_of(node.id).inputs]
     for sample in predictor.golden_samples()[:_PROBES]:
         feeds = predictor.graph.feeds(sample, node.id)
         # A list of crops has its batch axis already, and may be empty.

@@ -29,6 +29,14 @@ manifest declares it, with a path where the manifest has a file. `cloud` without
 of `edge`. `estimator` in place of `model` names a scikit-learn pipeline saved by joblib. Paths are
 relative to the recipe. Unknown keys are refused with their place.
 
+    [[edition]]
+    name = "openvino"
+    runtime = "openvino"
+    model = "small-fp32.onnx"
+
+An `[[edition]]` is another way to run the edge half: on another runtime, with another `model`, or
+with other `models` by the name of their node. It is certified beside the main one.
+
 The package is not calibrated yet: every input is hard until `longstop-models calibrate`.
 """
 
@@ -43,16 +51,17 @@ from msgspec import Struct, UnsetType
 from msgspec.structs import replace
 
 from models.archive import Entry
-from models.build import Chosen, Drawn, Half, Parts, content, file_ref
+from models.build import Chosen, Drawn, EditionParts, Half, Parts, content, file_ref
 from models.calibrate.by_hand import by_hand
 from models.errors import FileMissing, RecipeInvalid
-from models.manifest import Name, Role, TensorSpec, Version
+from models.manifest import Name, OtherFile, Role, TensorSpec, Version
 from models.one_file import with_weights
 from models.pipeline.declared import Custom, Model, Pipeline, Tokenise
 from models.pipeline.files import FileRef
 from models.pipeline.heads import Head
 from models.pipeline.kinds import RAW
-from models.runtimes.choose import open_model
+from models.runtimes.choose import RUNTIMES, open_model
+from models.runtimes.wish import Precision, Provider
 
 Table = dict[str, Any]
 """A table as TOML gives it, before it is converted."""
@@ -69,6 +78,18 @@ class GoldenRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     samples: tuple[str, ...] = ()
 
 
+class EditionRecipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """Another way to run the edge half."""
+
+    name: Name
+    runtime: str = "onnx"
+    provider: Provider = "cpu"
+    precision: Precision = "f32"
+    model: str | UnsetType = msgspec.UNSET
+    """Where the edge half has one model."""
+    models: dict[str, str] = {}
+
+
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     """The file, its halves still as written."""
 
@@ -81,6 +102,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     version: Version = "1"
     golden: GoldenRecipe = GoldenRecipe()
     figures: str | UnsetType = msgspec.UNSET
+    edition: tuple[EditionRecipe, ...] = ()
 
 
 class Read(Struct, frozen=True):
@@ -103,17 +125,19 @@ def read_recipe(path: Path) -> Read:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise RecipeInvalid(f"{path.name}: {error}; correct the recipe") from error
     both = _Shelf(path.parent, "answer")
+    edge = _half(path.parent, recipe, Role.EDGE)
     parts = Parts(
         name=recipe.task if recipe.name is msgspec.UNSET else recipe.name,
         task=recipe.task,
         given=recipe.input,
         answer=_head(both, recipe),
-        edge=_half(path.parent, recipe, Role.EDGE),
+        edge=edge,
         cloud=_half(path.parent, recipe, Role.CLOUD),
         certificate=by_hand(note="not calibrated yet"),
         golden=_golden(path.parent, recipe),
         figures=None if recipe.figures is msgspec.UNSET else path.parent / recipe.figures,
         others=both.taken,
+        editions=tuple(_edition(path.parent, one, edge) for one in recipe.edition),
     )
     return Read(_apart(parts), recipe.version)
 
@@ -160,6 +184,43 @@ def _written_out(table: Table, recipe: Recipe, role: Role) -> Table:
     return {"nodes": [prepare, model], "output": "model"}
 
 
+def _edition(folder: Path, recipe: EditionRecipe, edge: Half) -> EditionParts:
+    where = f"edition {recipe.name}"
+    named = dict(recipe.models)
+    if recipe.runtime not in RUNTIMES:
+        raise RecipeInvalid(
+            f"{where}: runtime {recipe.runtime!r} is unknown; choose one of {', '.join(RUNTIMES)}"
+        )
+    if recipe.model is not msgspec.UNSET:
+        models = [node.id for node in edge.pipeline.models]
+        if len(models) != 1 or named:
+            raise RecipeInvalid(
+                f"{where}: the edge half has {len(models)} models; name each file by its node, as "
+                "in models = {model = ...}"
+            )
+        named = {models[0]: recipe.model}
+    shelf = _Shelf(folder, where)
+    held = {entry.name: entry.data for entry in edge.files}
+    files = []
+    for node, file in named.items():
+        ref = shelf.take(file, is_onnx=True)
+        if held.get(ref.path) not in (None, shelf.data(ref)):
+            raise RecipeInvalid(
+                f"{where}: the edge half has another file called {ref.path!r}; rename one, a "
+                "package has no folders"
+            )
+        files.append(OtherFile(node, ref))
+    return EditionParts(
+        recipe.name,
+        recipe.runtime,
+        by_hand(note="not calibrated yet"),
+        recipe.provider,
+        recipe.precision,
+        tuple(files),
+        shelf.taken,
+    )
+
+
 def _golden(folder: Path, recipe: Recipe) -> Drawn | Chosen:
     golden = recipe.golden
     if recipe.input.dtype not in RAW and not golden.samples:
@@ -176,7 +237,8 @@ def _golden(folder: Path, recipe: Recipe) -> Drawn | Chosen:
 
 def _apart(parts: Parts) -> Parts:
     """Files of the two halves that share a name and not their bytes, told apart."""
-    edge = {entry.name: entry.data for entry in parts.edge.files}
+    of_editions = (entry for edition in parts.editions for entry in edition.entries)
+    edge = {entry.name: entry.data for entry in (*parts.edge.files, *of_editions)}
     clash = {
         entry.name for entry in parts.cloud.files if edge.get(entry.name, entry.data) != entry.data
     }
@@ -206,6 +268,9 @@ class _Shelf:
     @property
     def taken(self) -> tuple[Entry, ...]:
         return tuple(self._entries.values())
+
+    def data(self, ref: FileRef) -> bytes:
+        return self._entries[ref.path].data
 
     def pipeline(self, table: Table) -> Pipeline:
         """A half as a manifest declares it. Raises `RecipeInvalid` with the place."""

@@ -81,7 +81,8 @@ def _task(task: TaskReport, now_s: float) -> Iterator[str]:
     yield f"task     {task.task}: {task.state} {loaded}{pid}, {task.restarts} restarts{doing}"
     if (on := task.runs_on) is not None:
         where = f"{on.runtime} on {on.provider} in {on.precision}"
-        yield f"         runs on {where} ({on.why})"
+        edition = "" if on.edition == "main" else f", edition {on.edition}"
+        yield f"         runs on {where}{edition} ({on.why})"
     if task.uncertified is not None:
         yield f"         uncertified: {task.uncertified}"
     if (source := task.source) is not None:

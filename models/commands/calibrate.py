@@ -64,6 +64,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--version", help="version the package will carry from now on")
     parser.add_argument(
+        "--edition",
+        metavar="NAME",
+        help="only this edition; with --runtime a new one may be named (default: every one)",
+    )
+    parser.add_argument(
         "--runtime", help="what the edge half runs on, as in openvino (default: the model's own)"
     )
     parser.add_argument("--provider", default="cpu", help="cpu, cuda, … (default: cpu)")
@@ -85,6 +90,7 @@ def wrong_usage(given: argparse.Namespace) -> str | None:
             limits.share("--tune-share", given.tune_share),
             limits.not_negative("--seed", given.seed),
             limits.version(given.version),
+            limits.name("--edition", given.edition),
         )
     )
 
@@ -111,6 +117,7 @@ def run(given: argparse.Namespace) -> None:
             version=given.version,
             seed=given.seed,
             allow_custom=given.allow_custom,
+            edition=given.edition,
             on=Runs(given.runtime, given.provider, given.precision),
         ),
         tell=tell,
@@ -120,3 +127,8 @@ def run(given: argparse.Namespace) -> None:
         return
     print(f"{made.folder}, version {made.version}, certificate {made.certificate.id}")
     print(certificate_text(made.certificate))
+    for one in made.made[1:]:
+        print(f"Edition {one.edition}, certificate {one.certificate.id}")
+        print(certificate_text(one.certificate))
+    for why in made.left:
+        print(f"Left as it was: edition {why}")

@@ -21,6 +21,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", type=Path, metavar="PATH", help="what the certificate was made from"
     )
+    parser.add_argument(
+        "--edition", default="main", metavar="NAME", help="which edition to judge (default: main)"
+    )
     parser.add_argument("--fp32", type=Path, metavar="FILE", help="edge model before INT8")
     parser.add_argument(
         "--link",
@@ -81,6 +84,7 @@ def run(given: argparse.Namespace) -> None:
             resamples=given.resamples,
             seed=given.seed,
             allow_custom=given.allow_custom,
+            edition=given.edition,
         ),
         tell=tell,
     )

@@ -43,5 +43,23 @@ def version(value: str | None) -> str | None:
     return None
 
 
+def name(option: str, value: str | None) -> str | None:
+    """What a manifest takes as a name."""
+    import msgspec
+
+    from models.manifest import Name
+
+    if value is None:
+        return None
+    try:
+        msgspec.convert(value, Name)
+    except msgspec.ValidationError:
+        return (
+            f"{option} {value!r} is none; take small letters, digits, '.', '_' and '-', 63 at most,"
+            " and begin with a letter or digit"
+        )
+    return None
+
+
 def first(found: Iterable[str | None]) -> str | None:
     return next((why for why in found if why is not None), None)

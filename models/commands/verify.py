@@ -10,7 +10,7 @@ from msgspec import Struct
 from models import package
 from models.commands.opening import opened
 from models.commands.saying import print_json, read_file
-from models.errors import FileMissing, HashMismatch, RuntimeFailed
+from models.errors import FileMissing, HashMismatch, RuntimeFailed, RuntimeMissing, UnknownRuntime
 from models.manifest import Role
 
 if TYPE_CHECKING:
@@ -39,6 +39,18 @@ class OtherRuntime(Struct, frozen=True):
     why: str
 
 
+class EditionVerified(Struct, frozen=True):
+    """An edition beside the main one, asked its golden inputs on what it is made to run on."""
+
+    name: str
+    runtime: str
+    provider: str
+    precision: str
+    agrees: bool | None
+    """None where its runtime is not here."""
+    why: str
+
+
 class Verified(Struct, frozen=True):
     """What was found in order."""
 
@@ -46,6 +58,7 @@ class Verified(Struct, frozen=True):
     version: str
     halves: tuple[HalfVerified, ...]
     signed_by: str | None
+    editions: tuple[EditionVerified, ...] = ()
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +83,7 @@ def wrong_usage(given: argparse.Namespace) -> str | None:
 
 def run(given: argparse.Namespace) -> None:
     halves = []
+    editions: tuple[EditionVerified, ...] = ()
     with opened(given.path) as (folder, manifest):
         for role in package.roles(folder):
             found = package.read(folder, role)
@@ -85,12 +99,14 @@ def run(given: argparse.Namespace) -> None:
                     others=_others(found, predictor, allow_custom=given.allow_custom),
                 )
             )
+            if role is Role.EDGE:
+                editions = _editions(found, allow_custom=given.allow_custom)
         if not halves:
             raise FileMissing(f"{given.path} holds neither half's model; fetch or build it again")
         signed_by = None
         if given.key is not None and given.release is not None:
             signed_by = _signed_by(given.path, folder, given.key, given.release)
-    verified = Verified(manifest.task, manifest.version, tuple(halves), signed_by)
+    verified = Verified(manifest.task, manifest.version, tuple(halves), signed_by, editions)
     if given.json:
         print_json(verified)
         return
@@ -102,12 +118,15 @@ def run(given: argparse.Namespace) -> None:
         )
         for other in half.others:
             print(f"    {other.name}: {'agrees' if other.agrees else f'differs, {other.why}'}")
+    for edition in editions:
+        where = f"{edition.runtime} on {edition.provider}"
+        print(f"  edition {edition.name} ({where}): {_verdict(edition)}")
     print(f"  signed by {signed_by}" if signed_by else "  signature not checked (--key, --release)")
 
 
 def _as_certified(found: package.Package, *, allow_custom: bool) -> "Predictor":
     """A half on what its certificate was made on, where that is known."""
-    from models.judging.binding import runs_of
+    from models.calibrate.binding import runs_of
     from models.predict import Predictor
     from models.runtimes.wish import AS_DECLARED
 
@@ -141,6 +160,40 @@ def _others(
             why = str(error)
         others.append(OtherRuntime(name, why is None, why or ""))
     return tuple(others)
+
+
+def _editions(found: package.Package, *, allow_custom: bool) -> tuple[EditionVerified, ...]:
+    """Each edition beside the main one; one that differs here is no fault of the package."""
+    from models.predict import Predictor
+
+    verified = []
+    for one in found.manifest.editions:
+        agrees: bool | None
+        why = ""
+        try:
+            predictor = Predictor.load(
+                found.in_edition(one.name),
+                runtime=one.runtime,
+                provider=one.provider,
+                precision=one.precision,
+                allow_custom=allow_custom,
+            )
+            why = predictor.golden_difference() or ""
+            agrees = not why
+        except RuntimeMissing as error:
+            agrees, why = None, str(error)
+        except (RuntimeFailed, UnknownRuntime) as error:
+            agrees, why = False, str(error)
+        verified.append(
+            EditionVerified(one.name, one.runtime, one.provider, one.precision, agrees, why)
+        )
+    return tuple(verified)
+
+
+def _verdict(edition: EditionVerified) -> str:
+    if edition.agrees is None:
+        return f"not asked, {edition.why}"
+    return "agrees" if edition.agrees else f"differs, {edition.why}"
 
 
 def _each_once(names: Iterable[str]) -> str:

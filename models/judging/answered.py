@@ -7,7 +7,6 @@ labels are known and its logits are not.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ from models import package
 from models.dataset import Samples
 from models.errors import FileMissing
 from models.manifest import Manifest, Role, TensorSpec
+from models.package import Package
 from models.pipeline.values import Value
 from models.predict import Prediction, Predictor
 from models.runtimes.base import Runtime
@@ -33,6 +33,7 @@ class Answered:
     """Predictions in the order of the samples, and how long some of them took alone."""
 
     manifest: Manifest
+    """As the edition that answered has it."""
     edge: tuple[Prediction, ...]
     cloud: tuple[Prediction, ...] | None
     """None where only labels of the cloud are known (`Samples.cloud`)."""
@@ -45,19 +46,22 @@ class Answered:
 
 
 def answer(
-    folder: Path,
+    whole: Package,
     samples: Samples,
     *,
     on: Runs = AS_DECLARED,
+    known: Answered | None = None,
     allow_custom: bool = False,
     tell: Tell,
 ) -> Answered:
-    """Ask both halves of a package folder; `allow_custom` lets them run code of their own.
+    """Ask both halves of a package, the edge half as the edition that `whole` is.
 
-    Raises `ModelsError`.
+    `known` is what another edition answered to the same samples: the cloud is not asked again.
+    `allow_custom` lets them run code of their own. Raises `ModelsError`.
     """
+    folder = whole.folder
     edge = Predictor.load(
-        package.read(folder, Role.EDGE),
+        whole,
         runtime=on.runtime,
         provider=on.provider,
         precision=on.precision,
@@ -67,7 +71,9 @@ def answer(
     said, edge_ms = _ask(edge, samples.values, "edge", tell)
     cloud: tuple[Prediction, ...] | None = None
     cloud_ms = None
-    if Role.CLOUD in package.roles(folder):
+    if known is not None:
+        cloud, cloud_ms = known.cloud, known.cloud_ms
+    elif Role.CLOUD in package.roles(folder):
         predictor = Predictor.load(package.read(folder, Role.CLOUD), allow_custom=allow_custom)
         cloud, cloud_ms = _ask(predictor, samples.values, "cloud", tell)
     elif samples.cloud is None:

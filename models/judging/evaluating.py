@@ -4,17 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models import package
+from models.calibrate.binding import runs_of
 from models.dataset import Samples
 from models.errors import TargetUnwritable
 from models.evaluate.evaluation import evaluate, to_json
 from models.evaluate.inputs import EvaluationInputs, Link, Prices
 from models.evaluate.sections import Evaluation
 from models.judging.answered import Tell, answer
-from models.judging.binding import runs_of
 from models.judging.calibrating import Source
 from models.judging.judged import Scored, cloud_logits, edge_logits, judge
 from models.judging.other_model import logits_with
-from models.manifest import Role
+from models.manifest import MAIN, Manifest, Role
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ class Circumstances:
     seed: int = 0
     allow_custom: bool = False
     """Whether the package may run Python code of its own."""
+    edition: str = MAIN
+    """Which edition of the edge half is judged."""
 
 
 def evaluate_package(
@@ -63,15 +65,17 @@ def evaluate_samples(
     tell: Tell,
 ) -> Evaluation:
     """Ask both halves about every sample, and judge. Raises `ModelsError`."""
-    manifest = package.read(folder, Role.EDGE).manifest
+    held, edition = package.read(folder, Role.EDGE), circumstances.edition
+    whole = held.in_edition(edition)
+    manifest, custom = whole.manifest, circumstances.allow_custom
     certificate = manifest.certificate
     scored = Scored(certificate.score, certificate.temperature)
-    on, custom = runs_of(certificate), circumstances.allow_custom
-    answered = answer(folder, samples, on=on, allow_custom=custom, tell=tell)
+    on = runs_of(certificate) if edition == MAIN else held.manifest.edition(edition).runs
+    answered = answer(whole, samples, on=on, allow_custom=custom, tell=tell)
     before = None
     if calibration is not None:
         tell("answering the calibration samples")
-        known = answer(folder, calibration, on=on, allow_custom=custom, tell=tell)
+        known = answer(whole, calibration, on=on, allow_custom=custom, tell=tell)
         before = judge(known, calibration, scored)
     edge, cloud = edge_logits(answered), cloud_logits(answered, samples)
     classes = edge is not None and cloud is not None
@@ -83,7 +87,7 @@ def evaluate_samples(
         EvaluationInputs(
             task=manifest.task,
             certificate=certificate,
-            package=f"{manifest.name} {manifest.version}",
+            package=_named(held.manifest, edition),
             labels=manifest.labels,
             y=samples.y if classes else None,
             edge_logits=edge,
@@ -102,6 +106,12 @@ def evaluate_samples(
             seed=circumstances.seed,
         )
     )
+
+
+def _named(manifest: Manifest, edition: str) -> str:
+    """The package as the page names it, with the edition where there are several."""
+    which = f", edition {edition}" if manifest.editions else ""
+    return f"{manifest.name} {manifest.version}{which}"
 
 
 def write_page(evaluation: Evaluation, page: Path) -> None:

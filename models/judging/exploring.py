@@ -41,7 +41,12 @@ def explore_package(options: ExploreOptions, *, tell: Tell) -> Exploration:
     manifest = package.read(options.folder, Role.EDGE).manifest
     certificate = manifest.certificate
     samples = options.data.load(manifest)
-    answered = answer(options.folder, samples, allow_custom=options.allow_custom, tell=tell)
+    answered = answer(
+        package.read(options.folder, Role.EDGE),
+        samples,
+        allow_custom=options.allow_custom,
+        tell=tell,
+    )
     edge, cloud = edge_logits(answered), cloud_logits(answered, samples)
     if edge is None or cloud is None:
         raise UnfitData("explore compares logits, and this package does not name a class")

@@ -77,6 +77,10 @@ class Graph:
         """In the order the models run."""
         return tuple(self._runtimes.values())
 
+    def runtime_of(self, node: str) -> Runtime:
+        """What runs the model of that name."""
+        return self._runtimes[node]
+
     def prepare(self, sample: Value) -> Places:
         """One raw sample as far as no model is needed."""
         places = self._blank.copy()

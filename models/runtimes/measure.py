@@ -23,8 +23,8 @@ from models.runtimes.base import Array, Runtime
 from models.runtimes.choose import open_model
 from models.runtimes.wish import Precision, Provider
 
-Check = Callable[[Runtime], str | None]
-"""Says why a runtime's answers are unfit, None when they will do."""
+Check = Callable[[Runtime, int], str | None]
+"""Says why the answers of the candidate at that place are unfit, None when they will do."""
 _WARM_UPS = 3
 _BLOCK_NS = 2_000_000
 """What one candidate may take of a round, if it is faster than that."""
@@ -111,7 +111,7 @@ def measure(
         try:
             runtime = candidate.open()
             facts = Measured(at, facts.words, runtime.version, runtime.provider)
-            unfit = check(runtime)
+            unfit = check(runtime, at)
             if unfit is None:
                 timed[at] = _Timed(runtime, feeds, clock_ns)
         except ModelsError as error:

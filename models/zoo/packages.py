@@ -13,11 +13,11 @@ from msgspec.structs import replace
 
 from models.archive import Entry
 from models.build import Chosen, Drawn, Half, Parts, build, content, file_ref, one_model
+from models.calibrate.binding import binding_of
 from models.calibrate.by_hand import by_hand
 from models.calibrate.certificate import Certificate
 from models.calibrate.certify import named
 from models.errors import FileMissing, ManifestInvalid, UnknownTask
-from models.judging.binding import binding_of
 from models.manifest import Role, TensorSpec
 from models.pipeline.declared import Gives, Model, Pipeline, Tokenise
 from models.pipeline.heads import Classify

@@ -21,7 +21,7 @@ FEEDS = (np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3),)
 WEIGHTS = np.eye(6, 3, dtype=np.float32)
 
 
-def fits(runtime: Runtime) -> str | None:
+def fits(runtime: Runtime, at: int) -> str | None:
     (logits,) = runtime.run(FEEDS)
     return None if logits[0].tolist() == [0, 1, 2] else f"golden 0 gives {logits[0].tolist()}"
 
@@ -84,9 +84,9 @@ def test_a_choice_is_kept_with_its_reason_and_used_again(
     first = choose(candidates, FEEDS, check=fits, folder=folder, seconds=0.05)
     assert first.at in (0, 1)
     assert "bad.onnx on onnx, 1 thread is unfit: golden 0 gives" in first.reason
-    assert fits(candidates[first.at].open(cache=tmp_path / "cache")) is None
+    assert fits(candidates[first.at].open(cache=tmp_path / "cache"), 0) is None
 
-    def never(runtime: Runtime) -> str | None:
+    def never(runtime: Runtime, at: int) -> str | None:
         raise AssertionError("measured again")
 
     assert choose(candidates, FEEDS, check=never, folder=folder) == first
@@ -111,7 +111,7 @@ def test_a_change_of_what_it_rests_on_means_measuring_again(
             pair[0] = Candidate(pair[0].file, "onnx", threads=2)
     asked: list[str] = []
 
-    def check(runtime: Runtime) -> str | None:
+    def check(runtime: Runtime, at: int) -> str | None:
         asked.append(runtime.name)
         return None
 
@@ -144,9 +144,9 @@ def test_when_nothing_is_fit_every_reason_is_said_and_kept_until_something_chang
     said = r"bad\.onnx .* is unfit: golden 0 .*absent\.onnx cannot"
     asked: list[Runtime] = []
 
-    def check(runtime: Runtime) -> str | None:
+    def check(runtime: Runtime, at: int) -> str | None:
         asked.append(runtime)
-        return fits(runtime)
+        return fits(runtime, at)
 
     for _ in range(2):
         with pytest.raises(NoCandidate, match=said):
@@ -159,7 +159,7 @@ def test_when_nothing_is_fit_every_reason_is_said_and_kept_until_something_chang
 def test_a_limit_leaves_out_what_would_take_too_long_but_never_the_first(
     candidates: list[Candidate], tmp_path: Path
 ) -> None:
-    def slow(runtime: Runtime) -> str | None:
+    def slow(runtime: Runtime, at: int) -> str | None:
         time.sleep(0.2)
         return None
 

@@ -14,10 +14,10 @@ from msgspec.structs import replace
 from edge_agent.engine import CHOICES, Engine, Measure, measure_apart
 from edge_agent.workplace import RuntimeSettings, Workplace
 from models import package
+from models.calibrate.binding import binding_of, runs_of
 from models.calibrate.certificate import Binding, Certificate
-from models.judging.binding import binding_of, runs_of
 from models.manifest import Manifest, Role, decode, encode
-from models.placement import Order, candidates, first_places, kept_places, measure
+from models.placement import Order, first_places, kept_places, measure, ways
 from models.runtimes.choice import FILE
 from models.runtimes.choose import installed
 from models.runtimes.wish import AS_DECLARED, RuntimeWish
@@ -275,8 +275,8 @@ def test_a_second_thread_is_tried_where_cores_are_left_for_others(folder: Path) 
     whole = package.read(folder, Role.EDGE)
     (node,) = whole.pipeline.models
     for cores, threads in ((1, {1}), (2, {1}), (4, {1, 2})):
-        assert {one.threads for one in candidates(whole, node, WISH, cores)} == threads
-    three = candidates(whole, node, RuntimeWish(threads=3), 8)
+        assert {one.candidate.threads for one in ways(whole, node, WISH, cores)} == threads
+    three = [one.candidate for one in ways(whole, node, RuntimeWish(threads=3), 8)]
     assert {one.threads for one in three} == {3}
     assert [one.runtime for one in three] == ["onnx", "openvino"]
 

@@ -18,6 +18,7 @@ from edge_agent.sdk import Answer, Client
 from edge_agent.worker import DOES_NOT_RUN
 from edge_agent.workplace import HttpTable, SqliteTable, Workplace
 from models.manifest import decode, encode
+from tests.editions import EDITION_RISK, build_editions, turned
 from tests.peculiar_packages import TASK, build_custom, build_lookup
 from tests.played_supervisor import PlayedSupervisor, wait_until
 from tests.tiny_models import build_tiny
@@ -151,6 +152,31 @@ def test_a_worker_says_what_it_runs_on_and_why(tmp_path: Path) -> None:
         assert said[0] == said[1], "what the first found out, the second takes"
         assert "edge.onnx on onnx, 1 thread" in said[0].why
         assert (tmp_path / "data" / "choices" / "shades").exists()
+
+
+def test_a_worker_takes_the_edition_that_keeps_its_promise_here_and_says_why(
+    tmp_path: Path,
+) -> None:
+    folder = build_editions(tmp_path / "p")
+    manifest = decode((folder / "manifest.json").read_bytes())
+    altered = replace(manifest, golden=turned(manifest.golden))
+    (folder / "manifest.json").write_bytes(encode(altered))
+    with PlayedSupervisor(tmp_path, folder, "shades") as supervisor:
+        supervisor.place = Workplace(data=str(tmp_path / "data"))
+        ready, _ = supervisor.start(on_escalate=no_cloud).expect(Ready)
+        assert ready.uncertified is None
+        assert ready.runs_on is not None
+        assert (ready.runs_on.runtime, ready.runs_on.edition) == ("openvino", "openvino")
+        assert ready.runs_on.why.startswith("edge.onnx on openvino, 1 thread: ")
+        assert "edge.onnx on onnx, 1 thread is unfit" in ready.runs_on.why
+        with Client("shades", run=tmp_path) as client:
+            answers = [
+                client.infer(np.full((2, 3), shade, np.uint8), deadline_ms=5000)
+                for shade in (0, 90, 160, 255)
+            ]
+        certain = [one for one in answers if not one.hard]
+        assert certain
+        assert {one.certified_risk for one in certain} == {EDITION_RISK}
 
 
 def test_an_uncertified_answer_says_so_whatever_else_is_wrong(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import msgspec
 
 from models import cli
-from models.manifest import Golden, Manifest, Said, TensorSpec
+from models.manifest import Edition, Golden, Manifest, OtherFile, Said, TensorSpec
 from models.pipeline.declared import Gives, Node, Pipeline
 from models.pipeline.files import FileRef
 from models.pipeline.heads import Head
@@ -28,7 +28,8 @@ def unnamed(words: Iterator[str], page: str = PAGE) -> set[str]:
 
 
 def test_every_key_of_a_manifest_and_a_release_is_on_the_page() -> None:
-    structs = (Manifest, TensorSpec, Pipeline, Gives, FileRef, Golden, Said, *Node.__args__)
+    parts = (TensorSpec, Pipeline, Gives, FileRef, Golden, Said, Edition, OtherFile)
+    structs = (Manifest, *parts, *Node.__args__)
     signed = (Release, SignedRelease, ArchiveRef)
     fields = (
         field.name for struct in (*structs, *signed) for field in msgspec.structs.fields(struct)

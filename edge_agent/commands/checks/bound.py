@@ -29,13 +29,15 @@ class Looked(Struct, frozen=True):
 def look(order: Bound) -> Looked:
     """Compare without running a model. Raises `models.errors.ModelsError`."""
     from models import package, placement
-    from models.manifest import Role
+    from models.editions import binding_difference
+    from models.manifest import MAIN, Role
     from models.runtimes.wish import RuntimeWish
 
     whole = package.read(Path(order.package), Role.EDGE)
     wish = msgspec.convert(order.wish, RuntimeWish)
-    certificate = whole.manifest.certificate
     places = placement.first_places(whole, wish, os.cpu_count() or 1)
+    whole = placement.serving(whole, places)
+    certificate = whole.manifest.certificate
     where = "; ".join(f"{place.model} on {place.reason}" for place in places)
     if not certificate.feasible:
         return Looked(f"promises nothing, so it is bound to nothing; runs as {where}")
@@ -44,10 +46,10 @@ def look(order: Bound) -> Looked:
         return Looked(f"is bound to no runtime; runs as {where}")
     opener = placement.Opener(whole, places, None)
     runtimes = [opener(node) for node in whole.pipeline.models]
-    if (difference := placement.binding_difference(whole, runtimes)) is not None:
+    if (difference := binding_difference(whole, runtimes)) is not None:
         return Looked(trouble=difference)
     words = f"is bound to {bound.runtime} on {bound.provider} in {bound.precision}, as it runs here"
-    return Looked(words)
+    return Looked(words if whole.edition == MAIN else f"in edition {whole.edition} {words}")
 
 
 def main() -> int:
