@@ -24,6 +24,9 @@ class Handover:
         del until  # the caller cancels; what was handed over stays handed over
         return self._link.escalate(client, escalation)
 
+    def weigh(self, worth: float, cost: int) -> None:
+        """No budget yet, so nobody finds a price."""
+
     def leave(
         self, question: v1.Escalation, client: str, *, kind: Literal["later", "audit"], value: float
     ) -> None:

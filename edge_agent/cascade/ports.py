@@ -127,6 +127,10 @@ class Ask(Protocol):
         """Hand over a question nobody waits for; `value` as in `handover.Escalate`."""
         ...
 
+    def weigh(self, worth: float, cost: int) -> None:
+        """A hard input was worth so much for each unit of the budget, and would cost so many."""
+        ...
+
 
 class Records(Protocol):
     """Where what happened is written down."""

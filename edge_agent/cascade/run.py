@@ -7,7 +7,7 @@ has counted.
 import asyncio
 import math
 
-from edge_agent.cascade import decision
+from edge_agent.cascade import decision, value
 from edge_agent.cascade.ports import (
     Ask,
     CloudReply,
@@ -39,6 +39,7 @@ class Cascade:
         clock: Clock,
         device: str,
         privacy: Privacy | None = None,
+        tastes: value.Tastes | None = None,
     ) -> None:
         self._engine = engine
         self._ask = ask
@@ -46,6 +47,9 @@ class Cascade:
         self._clock = clock
         self._device = device
         self._privacy = privacy or Everything()
+        self._tastes = tastes or value.Tastes()
+        self.weather = value.Weather()
+        """The link and the budget as they were last heard of."""
         self.terms = Terms(
             threshold=engine.threshold,
             certificate=engine.certificate,
@@ -64,23 +68,37 @@ class Cascade:
         prediction = await self._engine.predict(sample, until=request.until)
         terms = self.terms
         case = decision.Case(
-            terms.threshold, decision.answer_by(request.until, request.deadline_ms)
+            threshold=terms.threshold,
+            answer_by=decision.answer_by(request.until, request.deadline_ms),
+            size=len(request.data),
+            gain=self._engine.gain,
+            weather=self.weather,
+            tastes=self._tastes,
         )
         predicted = self._clock.monotonic()
         step = decision.step(case, decision.Predicted(prediction.confidence), predicted)
         asked: asyncio.Future[CloudReply] | None = None
-        wake_at = predicted
+        wake_at, sent = predicted, 0
         try:
             while True:
                 for effect in step.effects:
                     match effect:
-                        case decision.Escalate():
+                        case decision.Consider(worth, cost):
+                            self._ask.weigh(worth, cost)
+                        case decision.Escalate() | decision.Leave():
+                            live = isinstance(effect, decision.Escalate)
                             question = self._question(
-                                request, prediction, case.answer_by - predicted
+                                request, prediction, case.answer_by - predicted if live else 0.0
                             )
                             if question is None:
                                 step = decision.step(step.state, decision.Withheld(), predicted)
                                 break
+                            sent = len(question.inputs[0].data)
+                            if isinstance(effect, decision.Leave):
+                                self._ask.leave(
+                                    question, request.client, kind="later", value=effect.value
+                                )
+                                continue
                             asked = asyncio.ensure_future(
                                 self._ask.ask(question, request.client, case.answer_by)
                             )
@@ -91,7 +109,9 @@ class Cascade:
                         case decision.Answer():
                             wait_us = _us(self._clock.monotonic() - predicted) if asked else 0
                             said = _result(asked) if effect.source == "cloud" else None
-                            return self._give(request, prediction, terms, effect, said, wait_us)
+                            return self._give(
+                                request, prediction, terms, effect, said, wait_us, sent
+                            )
                 else:
                     event = await self._heard(asked, wake_at)
                     step = decision.step(step.state, event, self._clock.monotonic())
@@ -140,6 +160,7 @@ class Cascade:
         answer: decision.Answer,
         said: v1.Escalated | None,
         wait_us: int,
+        sent_bytes: int,
     ) -> Reply:
         """Write the record, then the reply."""
         engine = self._engine
@@ -155,11 +176,9 @@ class Cascade:
         else:
             label, confidence, version = said.label, said.confidence, said.version
             details = said.answer
-        degraded = answer.hard and answer.source == "edge"
         risk = None if answer.hard else terms.certified_risk
-        if degraded and terms.curve is not None and confidence is not None:
-            # Answering this one here is what a threshold as low as its own score would have done.
-            risk = terms.curve.risk_at(confidence)
+        if answer.degraded and terms.curve is not None and answer.threshold is not None:
+            risk = terms.curve.risk_at(answer.threshold)
         record = v1.Answered(
             request_id=request.id,
             client=request.client,
@@ -179,10 +198,10 @@ class Cascade:
             total_us=timings.total_us,
             at=self._clock.wall(),
             feature_age_s=_freshness(prediction.feature_age_s),
-            degraded=degraded,
+            degraded=answer.degraded,
             certified_risk=risk,
             certificate=terms.certificate,
-            sent_bytes=len(request.data) if answer.hard and answer.reason != "private" else 0,
+            sent_bytes=sent_bytes,
         )
         self._records.put(record)
         return Reply(
@@ -199,7 +218,7 @@ class Cascade:
             certified_risk=risk,
             answer=details,
             uncertified=terms.uncertified,
-            degraded=degraded,
+            degraded=answer.degraded,
             certificate=terms.certificate,
         )
 

@@ -11,9 +11,13 @@ from typing import Literal
 
 from edge_agent.cloud import handover
 from edge_agent.cloud.line import Line
+from edge_agent.cloud.price import Weighed
 from sync.wire import v1
 
 MOST_UNSENT = 32 << 20
+WEIGH_S = 0.1
+MOST_WEIGHED = 800
+"""In one message: the price is made from no more."""
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +29,7 @@ class SupervisorAsk:
         self._line = line
         self._open: dict[str, asyncio.Future[v1.Escalated | v1.Refused]] = {}
         self._listeners: dict[str, int] = {}
+        self._weighed: list[Weighed] = []
 
     async def ask(
         self, escalation: v1.Escalation, client: str, until: float
@@ -57,6 +62,17 @@ class SupervisorAsk:
             log.warning("question.not_handed_over request=%s kind=%s", question.request_id, kind)
             return
         self._hand_over(question, client, kind=kind, value=value)
+
+    def weigh(self, worth: float, cost: int) -> None:
+        """A hard input for the price; told in batches, as nobody waits for it."""
+        self._weighed.append(Weighed(worth, cost))
+        if len(self._weighed) == 1:
+            asyncio.get_running_loop().call_later(WEIGH_S, self._tell_weighed)
+
+    def _tell_weighed(self) -> None:
+        weighed, self._weighed = self._weighed, []
+        for at in range(0, len(weighed), MOST_WEIGHED):
+            self._line.send(handover.Considered(tuple(weighed[at : at + MOST_WEIGHED])))
 
     def _hand_over(
         self,

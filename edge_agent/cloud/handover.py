@@ -19,6 +19,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from edge_agent.cloud.price import Weighed
 from edge_agent.errors import BadOrder
 from edge_agent.sdk import wire
 from edge_agent.workplace import RunsOn, SourceSettings, SourceState, Workplace
@@ -91,13 +92,6 @@ class Escalate(Struct, frozen=True, tag_field="op", tag="escalate"):
     revision. `audit`: nobody waits for it, and nothing is revised."""
     value: float = 0.0
     """What the answer is expected to be worth, in right answers."""
-
-
-class Weighed(Struct, frozen=True):
-    """What escalating one hard input would be worth for each unit of the budget, and its units."""
-
-    worth: float
-    cost: int
 
 
 class Considered(Struct, frozen=True, tag_field="op", tag="considered"):

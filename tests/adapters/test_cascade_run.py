@@ -35,6 +35,7 @@ class World:
         self.unheard = 0
         """Questions nobody waited for to the end."""
         self.left: list[tuple[v1.Escalation, str, str, float]] = []
+        self.weighed: list[tuple[float, int]] = []
         self.records: list[v1.Answered] = []
         self.pipe_broken = False
         predictor = Predictor.load(
@@ -64,6 +65,9 @@ class World:
             self.unheard += 1
             raise
         return v1.Escalated(escalation.request_id, TASK, "middle", 0.9, "7", 100)
+
+    def weigh(self, worth: float, cost: int) -> None:
+        self.weighed.append((worth, cost))
 
     def leave(
         self, question: v1.Escalation, client: str, *, kind: Literal["later", "audit"], value: float
@@ -158,8 +162,8 @@ def test_a_hard_input_with_no_time_left_is_still_handed_over(tell: Tell) -> None
         reply = await world.infer(hard(), deadline_ms=10)
         assert world.clock.monotonic() == 0.0
         assert (reply.final, reply.reason) == (False, "deadline")
-        ((_, question, _),) = world.asked
-        assert question.timeout_ms == 0
+        ((question, client, kind, _),) = world.left
+        assert (question.timeout_ms, client, kind) == (0, "shop", "later")
 
     tell(story)
 

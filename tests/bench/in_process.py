@@ -44,6 +44,9 @@ class NeverAsked:
     ) -> v1.Escalated | v1.Refused:
         raise NotMeasured(f"request {escalation.request_id} was judged hard and would have left")
 
+    def weigh(self, worth: float, cost: int) -> None:
+        """No budget, so nobody finds a price."""
+
     def leave(
         self, question: v1.Escalation, client: str, *, kind: Literal["later", "audit"], value: float
     ) -> None:
