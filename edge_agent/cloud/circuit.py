@@ -1,22 +1,30 @@
 """When a device speaks to its gateway unasked: heartbeats, probes, the pace of the backlog. (core)
 
 Rules:
-1. The link is up from the first reply and down from the first exchange that failed. Nothing is
-   guessed: a link nobody has used is down until the first heartbeat is answered.
-2. Up, a heartbeat goes every `beat_s`. Down, heartbeats are the probes: the first at once, the next
-   ones after a jittered share of the time it has been down. One heartbeat at a time.
+1. The link is up from the first reply and down once an exchange finds no connection, or
+   `most_unanswered` in a row got no reply: a broker's acknowledgement is none. Questions are also
+   counted among themselves, so that answered heartbeats hide nothing. Nothing is guessed: a link
+   nobody has used is down until the first heartbeat is answered.
+2. Up, a heartbeat goes every `beat_s`, and at once when an exchange got no reply. Down, heartbeats
+   are the probes: the first at once, the next ones after a jittered share of the time it has been
+   down. One heartbeat at a time.
 3. Live before backlog: all exchanges share `window` places, and the backlog gets only those that
    live ones leave. It always gets one, so that it never starves.
    Live ones are declined from `most_live` on: what waits longer than its caller helps nobody.
-4. Down, nothing is sent from the backlog. A busy gateway is left alone for as long as it asks.
-5. A notice or news from the device itself (a version refused, a task serving) is worth a heartbeat
+4. Down, nothing is sent from the backlog. A busy gateway is left alone for as long as it asks
+   (`Retry-After`): by the backlog, by heartbeats it refused, and by live questions, which are
+   declined at once and answered on the device.
+5. Silence is not mended by a heartbeat alone: a gateway whose models hang answers those. After it
+   the link is on trial: one question at a time, until one is answered. If it is not, the link is
+   down again, for longer each time.
+6. A notice or news from the device itself (a version refused, a task serving) is worth a heartbeat
    at once; news that comes while one is under way gets another after it.
 """
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sync.backoff import Backoff, delay_by_outage_s
+from sync.backoff import Backoff, delay_by_outage_s, delay_s
 
 
 class Pace(Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,6 +34,7 @@ class Pace(Struct, frozen=True, forbid_unknown_fields=True):
     probe: Backoff = Backoff(base_s=0.5, cap_s=15.0)
     window: int = 4
     most_live: int = 32
+    most_unanswered: int = 2
 
 
 class Circuit(Struct, frozen=True):
@@ -35,6 +44,15 @@ class Circuit(Struct, frozen=True):
     up: bool = False
     down_since: float | None = None
     """When it went down, or was first found to be."""
+    unanswered: int = 0
+    """Exchanges without a reply since the last one with."""
+    questions_unanswered: int = 0
+    """Questions without one since the last question with."""
+    doubted: bool = False
+    """Whether it went down for want of replies, and no question has been answered since."""
+    trials_failed: int = 0
+    left_alone_until: float = 0.0
+    """Until when the gateway asks to be left alone."""
     live: int = 0
     from_backlog: int = 0
     more_waiting: bool = True
@@ -48,13 +66,24 @@ class Circuit(Struct, frozen=True):
 class Replied(Struct, frozen=True):
     """The gateway said something to anything but a heartbeat."""
 
+    question: bool = False
+
 
 class ExchangeFailed(Struct, frozen=True):
-    """It did not."""
+    """There is no connection."""
+
+
+class NoReply(Struct, frozen=True):
+    """It was sent, and no reply came in time, or one that is none; `chance` as in `BeatFailed`."""
+
+    chance: float
+    question: bool = False
 
 
 class BeatReplied(Struct, frozen=True):
-    """The heartbeat under way was answered."""
+    """The heartbeat under way was answered. `asked_s`: how long the gateway asks to wait."""
+
+    asked_s: float = 0.0
 
 
 class BeatFailed(Struct, frozen=True):
@@ -68,7 +97,9 @@ class LiveBegan(Struct, frozen=True):
 
 
 class LiveEnded(Struct, frozen=True):
-    """It has its outcome."""
+    """It has its outcome. `asked_s`: how long the gateway asks to be left alone."""
+
+    asked_s: float = 0.0
 
 
 class QuestionStored(Struct, frozen=True):
@@ -84,9 +115,13 @@ class BacklogTaken(Struct, frozen=True):
 
 
 class BacklogEnded(Struct, frozen=True):
-    """A question from the backlog has its outcome. `busy_s`: how long the gateway asks to wait."""
+    """A question from the backlog has its outcome.
+
+    `busy_s`: how long the backlog rests; `asked_s`: how long the gateway asks to be left alone.
+    """
 
     busy_s: float = 0.0
+    asked_s: float = 0.0
 
 
 class NewsCame(Struct, frozen=True):
@@ -100,6 +135,7 @@ class Woke(Struct, frozen=True):
 Event = (
     Replied
     | ExchangeFailed
+    | NoReply
     | BeatReplied
     | BeatFailed
     | LiveBegan
@@ -136,11 +172,15 @@ class Step(Struct, frozen=True):
     effects: tuple[Effect, ...] = ()
 
 
-def obstacle(state: Circuit, *, connected: bool) -> str:
+def obstacle(state: Circuit, now: float, *, connected: bool) -> str:
     """Why a live question cannot be sent now; empty when it can."""
     if not (state.up and connected):
         return "link_down"
-    return "overloaded" if state.live >= state.pace.most_live else ""
+    if state.doubted and state.live + state.from_backlog:
+        return "link_down"  # one question at a time, and that one is under way
+    if now < state.left_alone_until or state.live >= state.pace.most_live:
+        return "overloaded"
+    return ""
 
 
 def step(state: Circuit, event: Event, now: float) -> Step:
@@ -150,20 +190,47 @@ def step(state: Circuit, event: Event, now: float) -> Step:
 
 def _noted(state: Circuit, event: Event, now: float) -> Circuit:
     match event:
-        case Replied():
-            return replace(state, up=True, down_since=None)
-        case ExchangeFailed() if state.up:
-            return replace(state, up=False, down_since=now, beat_at=now)
-        case ExchangeFailed() | Woke():
-            return state  # several fail together when a link goes; the probes are under way
-        case BeatReplied():
+        case Replied(question=True):
             return replace(
                 state,
                 up=True,
                 down_since=None,
+                unanswered=0,
+                questions_unanswered=0,
+                doubted=False,
+                trials_failed=0,
+            )
+        case Replied() if state.doubted and not state.up:
+            return state  # that records get through says nothing of questions
+        case Replied():
+            return replace(state, up=True, down_since=None, unanswered=0)
+        case ExchangeFailed() if state.up:
+            return _down(state, now, beat_at=now)
+        case NoReply(chance) if state.up and state.doubted:
+            pause_s = delay_s(state.pace.probe, state.trials_failed, chance)
+            failed = replace(state, trials_failed=state.trials_failed + 1)
+            return _down(failed, now, beat_at=now + pause_s)
+        case NoReply(question=question) if state.up:
+            missed = replace(
+                state,
+                unanswered=state.unanswered + 1,
+                questions_unanswered=state.questions_unanswered + question,
+            )
+            most = max(missed.unanswered, missed.questions_unanswered)
+            if most >= state.pace.most_unanswered:
+                return _down(replace(missed, doubted=True), now, beat_at=now)
+            return replace(missed, beat_at=min(state.beat_at, now))
+        case ExchangeFailed() | NoReply() | Woke():
+            return state  # several fail together when a link goes; the probes are under way
+        case BeatReplied(asked_s):
+            return replace(
+                state,
+                up=True,
+                down_since=None,
+                unanswered=0,
                 beating=False,
                 news=False,
-                beat_at=now if state.news else now + state.pace.beat_s,
+                beat_at=now + max(asked_s, 0.0 if state.news else state.pace.beat_s),
             )
         case BeatFailed(chance):
             since = now if state.down_since is None else state.down_since
@@ -178,21 +245,22 @@ def _noted(state: Circuit, event: Event, now: float) -> Circuit:
             )
         case LiveBegan():
             return replace(state, live=state.live + 1)
-        case LiveEnded():
-            return replace(state, live=state.live - 1)
+        case LiveEnded(asked_s):
+            return _left_alone(replace(state, live=state.live - 1), now, asked_s)
         case QuestionStored():
             return replace(state, more_waiting=True)
         case BacklogTaken(offered, used, more):
             in_use = state.from_backlog - (offered - used)
             return replace(state, from_backlog=in_use, more_waiting=more)
-        case BacklogEnded(busy_s):
+        case BacklogEnded(busy_s, asked_s):
             later = now + busy_s if busy_s else 0.0
-            return replace(
+            ended = replace(
                 state,
                 from_backlog=state.from_backlog - 1,
                 backlog_at=max(state.backlog_at, later),
                 more_waiting=True,  # it may be standing again
             )
+            return _left_alone(ended, now, asked_s)
         case NewsCame() if state.beating:
             return replace(state, news=True)
         case NewsCame() if state.up:
@@ -201,12 +269,26 @@ def _noted(state: Circuit, event: Event, now: float) -> Circuit:
             return state  # the next probe carries it
 
 
+def _down(state: Circuit, now: float, *, beat_at: float) -> Circuit:
+    return replace(
+        state, up=False, down_since=now, unanswered=0, questions_unanswered=0, beat_at=beat_at
+    )
+
+
+def _left_alone(state: Circuit, now: float, asked_s: float) -> Circuit:
+    if asked_s <= 0:
+        return state
+    until = max(state.left_alone_until, now + asked_s)
+    return replace(state, left_alone_until=until, backlog_at=max(state.backlog_at, until))
+
+
 def _due(state: Circuit, now: float) -> Step:
     effects: list[Effect] = []
     if not state.beating and now >= state.beat_at:
         state = replace(state, beating=True)
         effects.append(Beat())
-    places = max(1, state.pace.window - state.live) - state.from_backlog
+    room = 1 - state.live if state.doubted else max(1, state.pace.window - state.live)
+    places = room - state.from_backlog
     wants_backlog = state.up and state.more_waiting and places > 0
     if wants_backlog and now >= state.backlog_at:
         state = replace(state, from_backlog=state.from_backlog + places)

@@ -89,7 +89,9 @@ class CloudLink:
     ) -> None:
         self._device = device
         self._agent_version = agent_version
-        self._transport = Overheard(transport, on_reply=self._replied, on_failure=self._failed)
+        self._transport = Overheard(
+            transport, on_reply=self._replied, on_silence=self._unheard, on_failure=self._failed
+        )
         self._outbox = outbox
         self._clock = clock
         self._chance = chance
@@ -141,7 +143,9 @@ class CloudLink:
 
         Handed over when this returns. A caller that stops waiting changes nothing.
         """
-        obstacle = circuit.obstacle(self._circuit, connected=self._transport.connected)
+        obstacle = circuit.obstacle(
+            self._circuit, self._clock.monotonic(), connected=self._transport.connected
+        )
         return self._questions.asked(client, escalation, obstacle)
 
     def record(self, record: v1.Answered) -> Awaitable[object]:
@@ -194,10 +198,11 @@ class CloudLink:
     async def _ask_live(self, question: v1.Escalation) -> None:
         self._pace(circuit.LiveBegan())
         began = self._clock.monotonic()
+        asked_s = 0.0
         try:
-            event, _ = await self._exchange(question)
+            event, asked_s = await self._exchange(question)
         finally:
-            self._pace(circuit.LiveEnded())
+            self._pace(circuit.LiveEnded(asked_s))
         took_s = self._clock.monotonic() - began
         if not isinstance(event, settlement.AnswerCame):
             took_s = max(took_s, self._settings.reply_timeout_s)
@@ -206,18 +211,23 @@ class CloudLink:
         self._questions.heard(question.request_id, event)
 
     async def _ask_from_backlog(self, question: v1.Escalation) -> None:
-        busy_s = 0.0
+        busy_s = asked_s = 0.0
         try:
-            event, busy_s = await self._exchange(question)
+            event, asked_s = await self._exchange(question)
+            match event:
+                case settlement.ExchangeFailed(reason) if reason != "link_down":
+                    busy_s = max(asked_s, BUSY_S)
+                case _:
+                    pass  # answered, or the circuit knows
             # Its place is given on once the outbox holds it no longer, or it would be found again.
             written = await asyncio.gather(*self._questions.heard(question.request_id, event))
             if not all(written):
                 busy_s = max(busy_s, BUSY_S)
         finally:
-            self._pace(circuit.BacklogEnded(busy_s))
+            self._pace(circuit.BacklogEnded(busy_s, asked_s))
 
     async def _exchange(self, question: v1.Escalation) -> tuple[settlement.Event, float]:
-        """What became of it, and how long the gateway wants to be left alone."""
+        """What became of it, and how long the gateway asks to be left alone."""
         timeout_s = max(self._settings.reply_timeout_s, question.timeout_ms / 1000)
         try:
             reply = await self._transport.exchange(question, timeout_s=timeout_s)
@@ -226,11 +236,12 @@ class CloudLink:
         except (LinkError, WireError) as error:
             log.debug("question.unanswered request=%s why=%s", question.request_id, error)
             return settlement.ExchangeFailed("link_down"), 0.0
+        if isinstance(reply, v1.Escalated) and reply.request_id != question.request_id:
+            log.warning("question.answer_of_another got=%.80r", reply.request_id)
+            return settlement.ExchangeFailed("odd_reply"), 0.0
         event = settlement.event_of(reply)
-        if not isinstance(event, settlement.ExchangeFailed):
-            return event, 0.0
-        asked_s = reply.retry_after_s if isinstance(reply, v1.Refused) else 0.0
-        return event, max(asked_s, BUSY_S)
+        busy = event == settlement.ExchangeFailed("overloaded")
+        return event, reply.retry_after_s if busy and isinstance(reply, v1.Refused) else 0.0
 
     async def _send_backlog(self, places: int) -> None:
         tried: list[str] = []
@@ -266,7 +277,8 @@ class CloudLink:
                 self._turned_away = f"{error.code}: {error}"
             self._pace(circuit.BeatFailed(self._chance.random()))
             return
-        self._pace(circuit.BeatReplied())
+        asked_s = reply.retry_after_s if isinstance(reply, v1.Refused) else 0.0
+        self._pace(circuit.BeatReplied(asked_s))
         match reply:
             case v1.BeatReply(desired=desired):
                 self._turned_away = None
@@ -294,9 +306,13 @@ class CloudLink:
             agent_version=self._agent_version,
         )
 
-    def _replied(self, _: v1.Down) -> None:
+    def _replied(self, said: v1.Up, _: v1.Down) -> None:
         self._last_contact = self._clock.wall()
-        self._pace(circuit.Replied())
+        self._pace(circuit.Replied(question=isinstance(said, v1.Escalation)))
+
+    def _unheard(self, said: v1.Up) -> None:
+        question = isinstance(said, v1.Escalation)
+        self._pace(circuit.NoReply(self._chance.random(), question=question))
 
     def _failed(self) -> None:
         self._pace(circuit.ExchangeFailed())

@@ -5,7 +5,7 @@ Heartbeats, questions and batches all travel the same link: each reply and each 
 
 from collections.abc import Callable
 
-from sync.errors import LinkError
+from sync.errors import LinkError, LinkTimeout, MessageTooLarge, WireError
 from sync.transport.base import Transport
 from sync.wire import v1
 
@@ -17,11 +17,13 @@ class Overheard:
         self,
         transport: Transport,
         *,
-        on_reply: Callable[[v1.Down], None],
+        on_reply: Callable[[v1.Up, v1.Down], None],
+        on_silence: Callable[[v1.Up], None],
         on_failure: Callable[[], None],
     ) -> None:
         self._transport = transport
         self._on_reply = on_reply
+        self._on_silence = on_silence
         self._on_failure = on_failure
 
     @property
@@ -38,10 +40,16 @@ class Overheard:
     async def exchange(self, message: v1.Up, *, timeout_s: float) -> v1.Down:
         try:
             reply = await self._transport.exchange(message, timeout_s=timeout_s)
+        except MessageTooLarge:
+            raise  # that is the message's fault
+        except (LinkTimeout, WireError):
+            # What is no reply is as good as none: something else than our gateway may be there.
+            self._on_silence(message)
+            raise
         except LinkError:
             self._on_failure()
             raise
-        self._on_reply(reply)
+        self._on_reply(message, reply)
         return reply
 
     async def close(self) -> None:

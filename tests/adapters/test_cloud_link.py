@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edge_agent.cloud.circuit import Pace
 from edge_agent.cloud.link import CloudLink, DeviceReport, LinkSettings
@@ -264,6 +265,105 @@ def test_a_refusal_for_good_is_counted_as_lost_with_its_reason(tmp_path: Path) -
             assert (ledger.issued, ledger.pending, ledger.escalations_waiting) == (2, 0, 0)
         assert gateway.answered() == {"r1": 1}
         assert gateway.lost == {2: "escalation_unknown_task"}
+
+    play(story)
+
+
+def test_a_gateway_that_asks_to_be_left_alone_is_and_answers_come_early(tmp_path: Path) -> None:
+    async def story(loop: VirtualLoop) -> None:
+        gateway = Gateway()
+        async with device(loop, tmp_path, gateway) as it:
+            gateway.refuses = (v1.Escalation,)
+            gateway.refusal = v1.Refused("overloaded", "later", permanent=False, retry_after_s=20)
+            first = await it.infer("r0")
+            assert first.reason == "overloaded"
+            gateway.refuses = ()
+            for number in range(1, 15):
+                early = await it.infer(f"r{number}")
+                assert (early.reason, early.total_us) == ("overloaded", 0)
+                await asyncio.sleep(1)
+            assert gateway.asked == {}, "neither live nor from the backlog"
+            await asyncio.sleep(30)
+            assert (await it.infer("after")).final
+            assert (await it.outbox.ledger()).escalations_waiting == 0
+        assert gateway.revised() == {f"r{number}": 1 for number in range(15)}
+
+    play(story)
+
+
+def test_a_cloud_whose_models_hang_is_left_although_its_heartbeats_are_answered(
+    tmp_path: Path,
+) -> None:
+    async def story(loop: VirtualLoop) -> None:
+        gateway = Gateway()
+        hear = gateway.carry
+
+        async def carry(data: bytes) -> bytes:
+            if isinstance(codec.decode_up(data), v1.Escalation):
+                gateway.asked["hung"] += 1
+                await asyncio.Event().wait()
+            return await hear(data)
+
+        async with device(loop, tmp_path, gateway) as it:
+            it.transport._carry = carry
+            reasons = Counter[str]()
+            for number in range(200):
+                reasons[(await it.infer(f"r{number}")).reason] += 1
+                await asyncio.sleep(0.2)
+            assert reasons["link_down"] > 3 * reasons["deadline"], reasons
+            assert gateway.asked["hung"] < 40, "few questions find out that nothing has changed"
+            it.transport._carry = hear
+            await asyncio.sleep(120)
+            assert (await it.outbox.ledger()).escalations_waiting == 0
+            assert (await it.infer("after")).final
+        assert set(gateway.revised().values()) == {1}
+        assert len(gateway.revised()) == 200
+
+    play(story)
+
+
+def test_an_answer_to_another_request_is_none(tmp_path: Path) -> None:
+    async def story(loop: VirtualLoop) -> None:
+        gateway = Gateway()
+        hear = gateway.carry
+
+        async def carry(data: bytes) -> bytes:
+            reply = codec.decode_down(await hear(data))
+            if isinstance(reply, v1.Escalated):
+                reply = replace(reply, request_id="of somebody else")
+            return codec.encode(reply)
+
+        async with device(loop, tmp_path, gateway) as it:
+            it.transport._carry = carry
+            record = await it.infer("r1")
+            assert (record.final, record.reason, record.label) == (False, "odd_reply", "edge")
+            it.transport._carry = hear
+            await asyncio.sleep(60)
+            (revision,) = await it.outbox.revisions("app", 10)
+            assert (revision.request_id, revision.label) == ("r1", "cloud-r1")
+        assert gateway.revised() == {"r1": 1}
+
+    play(story)
+
+
+def test_garbage_counts_as_silence(tmp_path: Path) -> None:
+    async def story(loop: VirtualLoop) -> None:
+        gateway = Gateway()
+        hear = gateway.carry
+
+        async def carry(_data: bytes) -> bytes:
+            return b"<html>please log in to this network</html>"
+
+        async with device(loop, tmp_path, gateway) as it:
+            it.transport._carry = carry
+            first = await it.infer("r0")
+            assert (first.final, first.reason) == (False, "link_down")
+            await asyncio.sleep(1)
+            assert not it.link.up
+            it.transport._carry = hear
+            await asyncio.sleep(60)
+            assert it.link.up
+        assert gateway.revised() == {"r0": 1}
 
     play(story)
 

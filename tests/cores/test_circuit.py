@@ -16,12 +16,14 @@ from edge_agent.cloud.circuit import (
     LiveBegan,
     LiveEnded,
     NewsCame,
+    NoReply,
     Pace,
     QuestionStored,
     Replied,
     SendBacklog,
     WakeAt,
     Woke,
+    obstacle,
     step,
 )
 from sync.backoff import Backoff
@@ -98,6 +100,77 @@ def test_a_busy_gateway_is_left_alone_as_long_as_it_asks() -> None:
     )
 
 
+def test_silence_is_counted_and_a_reply_between_starts_the_count_anew() -> None:
+    state = play(
+        (100, Woke(), (Beat(),)),
+        (100, BeatReplied(), (SendBacklog(4), WakeAt(110))),
+        (100, BacklogTaken(4, 0, more=False), (WakeAt(110),)),
+        (103, NoReply(0.5), (Beat(),)),
+        (103, BeatReplied(), (WakeAt(113),)),
+        (104, NoReply(0.5), (Beat(),)),
+        (104, Replied(question=True), ()),
+        (105, NoReply(0.5), ()),
+    )
+    assert state.up
+    assert not step(state, NoReply(0.5), 106).state.up
+
+
+def test_answered_heartbeats_do_not_hide_that_questions_are_not() -> None:
+    play(
+        (100, Woke(), (Beat(),)),
+        (100, BeatReplied(), (SendBacklog(4), WakeAt(110))),
+        (100, BacklogTaken(4, 0, more=False), (WakeAt(110),)),
+        (103, NoReply(0.5, question=True), (Beat(),)),
+        (103, BeatReplied(), (WakeAt(113),)),
+        (104, Replied(), (WakeAt(113),)),
+        (107, NoReply(0.5, question=True), (Beat(),)),
+        (107, Replied(), ()),
+        (107, BeatReplied(), (WakeAt(117),)),
+    )
+
+
+def test_after_silence_one_question_is_tried_and_a_heartbeat_mends_nothing() -> None:
+    tried = play(
+        (100, Woke(), (Beat(),)),
+        (100, BeatReplied(), (SendBacklog(4), WakeAt(110))),
+        (100, BacklogTaken(4, 0, more=False), (WakeAt(110),)),
+        (103, NoReply(0.5), (Beat(),)),
+        (103, NoReply(0.5), ()),
+        (103, BeatReplied(), (WakeAt(113),)),
+        (104, LiveBegan(), (WakeAt(113),)),
+        (104, QuestionStored(), (WakeAt(113),)),  # no place in the backlog beside it
+    )
+    assert tried.up
+    assert obstacle(tried, 104, connected=True) == "link_down"
+    ended = step(step(tried, NoReply(1.0, question=True), 107).state, LiveEnded(), 107)
+    assert not ended.state.up
+    assert ended.effects == (WakeAt(108),)
+    again = step(step(ended.state, Woke(), 108).state, BeatReplied(), 108)
+    assert again.effects == (SendBacklog(1), WakeAt(118))
+    worse = step(again.state, NoReply(1.0, question=True), 111)
+    assert worse.effects == (WakeAt(113),), "down for longer each time"
+    mended = step(again.state, Replied(question=True), 109).state
+    assert (mended.doubted, mended.trials_failed) == (False, 0)
+
+
+def test_a_gateway_that_asks_to_be_left_alone_is_not_asked_live_either() -> None:
+    state = play(
+        (100, Woke(), (Beat(),)),
+        (100, BeatReplied(), (SendBacklog(4), WakeAt(110))),
+        (100, BacklogTaken(4, 1, more=False), (WakeAt(110),)),
+        (100, LiveBegan(), (WakeAt(110),)),
+        (101, LiveEnded(asked_s=7), (WakeAt(110),)),
+        (101, BacklogEnded(), (WakeAt(108),)),
+    )
+    assert obstacle(state, 107.9, connected=True) == "overloaded"
+    assert obstacle(state, 108, connected=True) == ""
+    assert obstacle(state, 108, connected=False) == "link_down"
+
+
+def test_a_refused_heartbeat_waits_as_long_as_it_is_asked_to() -> None:
+    play((100, Woke(), (Beat(),)), (100, BeatReplied(asked_s=60), (SendBacklog(4), WakeAt(160))))
+
+
 def test_news_is_worth_a_heartbeat_and_another_when_one_is_under_way() -> None:
     play(
         (100, Woke(), (Beat(),)),
@@ -167,8 +240,12 @@ class Circuits(RuleBasedStateMachine):
             self.sent -= 1
             if not replied:
                 self.standing += 1
-            self.tell(Replied() if replied else ExchangeFailed())
+            self.tell(Replied(question=True) if replied else ExchangeFailed())
             self.tell(BacklogEnded(busy_s=0.0 if replied else 1.0))
+
+    @rule(chance=st.floats(0, 1, exclude_max=True))
+    def silence(self, chance: float) -> None:
+        self.tell(NoReply(chance))
 
     @rule()
     def news(self) -> None:
