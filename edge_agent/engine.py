@@ -16,11 +16,13 @@
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import statistics
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -62,6 +64,8 @@ _CHOICES_KEPT = 8
 """Packages of a task whose choices are kept; a device has two or three at a time."""
 _WEIGHT = 0.1
 """Of the newest run in the typical one."""
+_REMEMBERED = 256
+"""Runs whose 99th percentile is told."""
 _HICCUP = 5
 """A run this many times slower than the typical one says more about the machine's other work."""
 
@@ -105,6 +109,8 @@ class Engine:
         self._clock = clock
         self._queue = queue
         self._waiting = 0
+        self._begun: float | None = None
+        self._took: deque[float] = deque((typical_s,), maxlen=_REMEMBERED)
 
     @classmethod
     def load(
@@ -118,6 +124,7 @@ class Engine:
         place: Workplace | None = None,
         sources: Mapping[str, FeatureSource] | None = None,
         measure: Measure | None = None,
+        queue: int = QUEUE,
     ) -> "Engine":
         """Open a package, warm it up and check it; blocks meanwhile, seconds when it is new here.
 
@@ -148,6 +155,7 @@ class Engine:
             typical_s=typical_s,
             runs_on=_runs_on(predictor, opener),
             uncertified=uncertified,
+            queue=queue,
         )
 
     def read(
@@ -171,15 +179,35 @@ class Engine:
             )
         self._waiting += 1
         try:
-            prediction = await self._runner.submit(partial(self._predictor.predict, sample))
+            prediction = await self._runner.submit(partial(self._run, sample))
         finally:
             self._waiting -= 1
         took_s = (prediction.prepare_us + prediction.run_us) / 1e6
+        self._took.append(took_s)
         self.typical_s += _WEIGHT * (min(took_s, _HICCUP * self.typical_s) - self.typical_s)
         return prediction
 
+    @property
+    def running_s(self) -> float:
+        """How long the model has been on the run it is on; 0 for none."""
+        begun = self._begun
+        return 0.0 if begun is None else max(0.0, self._clock.monotonic() - begun)
+
+    @property
+    def p99_s(self) -> float:
+        """What all but one of a hundred of its last runs took."""
+        took = sorted(self._took)
+        return took[max(0, math.ceil(0.99 * len(took)) - 1)]
+
     def close(self) -> None:
         self._runner.close()
+
+    def _run(self, sample: Value) -> Prediction:
+        self._begun = self._clock.monotonic()
+        try:
+            return self._predictor.predict(sample)
+        finally:
+            self._begun = None
 
 
 def certified_risk(certificate: Certificate, threshold: float | None) -> float | None:

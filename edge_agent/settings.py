@@ -13,6 +13,8 @@ from msgspec import Meta, Struct
 from edge_agent.cloud.link import LinkSettings
 from edge_agent.errors import NotEnrolled
 from edge_agent.upkeep.restart import RestartPolicy
+from edge_agent.upkeep.shares import SwapWay, TaskSettings
+from edge_agent.upkeep.watchdog import WatchdogPolicy
 from edge_agent.workplace import (
     FeatureTable,
     HttpTable,
@@ -69,6 +71,12 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     cloud: LinkSettings = LinkSettings()
     outbox: OutboxSettings = OutboxSettings()
     restart: RestartPolicy = RestartPolicy()
+    watchdog: WatchdogPolicy = WatchdogPolicy()
+    swap: SwapWay = "auto"
+    """Whether the old worker and the new one run at once: where there is memory for both, always,
+    or never."""
+    tasks: dict[str, TaskSettings] = {}
+    """Task to its share of the device; none is as good as equal shares."""
 
 
 def load(data: Path, *, environ: Mapping[str, str], overrides: Sequence[str] = ()) -> AgentSettings:

@@ -13,6 +13,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from edge_agent import __version__
 from edge_agent.cloud import handover
 from edge_agent.cloud.line import Line
@@ -27,11 +29,15 @@ from edge_agent.update.activation import Activation, Installed
 from edge_agent.update.local import LocalPackage
 from edge_agent.update.run import FetchProcess, TaskUpdate, Updates
 from edge_agent.update.store import PackageStore
+from edge_agent.upkeep import memory
+from edge_agent.upkeep.blame import Blame
 from edge_agent.upkeep.hold import Held
+from edge_agent.upkeep.keeper import Care, Keeper, PackageOrder
 from edge_agent.upkeep.process import WorkerProcess
-from edge_agent.upkeep.run import Keeper, PackageOrder, TaskWorkers
+from edge_agent.upkeep.run import TaskWorkers
+from edge_agent.upkeep.shares import Shares, why_not_beside
 from edge_agent.upkeep.sockets import RunFolder
-from edge_agent.workplace import SourceState, source_of
+from edge_agent.workplace import SourceState, Workplace, source_of
 from sync.clock import SystemClock
 from sync.errors import MalformedMessage, SettingsError
 from sync.outbox.run import Outbox
@@ -65,6 +71,8 @@ class Supervisor:
         self._sockets = RunFolder(run_folder(settings, data))
         self._workers: dict[str, TaskWorkers] = {}
         self._sources: dict[str, SourceState] = {}
+        self._shares = Shares(settings.tasks)
+        self._renewing: set[asyncio.Task[None]] = set()
         self._store = PackageStore(data / "packages")
         self._disk = ThreadRunner("packages")
         self._fetching = ThreadRunner("fetch", threads=4)
@@ -204,7 +212,10 @@ class Supervisor:
         self._workers_of(task).serve(_order(package, folder))
 
     async def try_out(self, task: str, package: Installed, folder: Path) -> None:
-        await self._workers_of(task).try_out(_order(package, folder))
+        why = self._one_at_a_time(task)
+        if why is not None:
+            log.warning("update.one_at_a_time task=%s why=%s", task, why)
+        await self._workers_of(task).try_out(_order(package, folder), beside=why is None)
 
     def stop_trial(self, task: str) -> None:
         self._workers_of(task).stop_trial()
@@ -288,19 +299,44 @@ class Supervisor:
             workers = self._workers[task] = TaskWorkers(partial(self._keeper, task))
         return workers
 
-    def _keeper(self, task: str, package: PackageOrder, on_trial: bool) -> Keeper:  # noqa: FBT001
+    def _keeper(
+        self, task: str, package: PackageOrder, *, on_trial: bool, history: Blame | None
+    ) -> Keeper:
+        settings = self._settings
         return Keeper(
             package,
             launch=partial(self._launch, task),
-            policy=self._settings.restart,
+            care=Care(
+                settings.restart,
+                settings.watchdog,
+                self._shares.memory_bytes(task, memory.total_bytes()),
+            ),
             clock=self._clock,
             chance=self._chance,
             on_failed=partial(self._package_failed, task),
             on_change=self._link.news,
+            on_over=partial(self._renew, task),
             on_trial=on_trial,
+            history=history,
         )
 
-    async def _launch(self, task: str, package: PackageOrder) -> WorkerProcess:
+    def _renew(self, task: str, keeper: Keeper) -> None:
+        """Its worker takes more memory than it may: a fresh one gives it back."""
+        why = self._one_at_a_time(task)
+        log.warning("worker.renewed task=%s beside=%s", task, why is None)
+        renewing = asyncio.create_task(self._workers_of(task).renew(keeper, beside=why is None))
+        self._renewing.add(renewing)
+        renewing.add_done_callback(self._renewing.discard)
+
+    def _one_at_a_time(self, task: str) -> str | None:
+        """Why a swap of this task would not run two workers at once; None: it would."""
+        current = self._workers_of(task).current
+        rss_bytes = 0 if current is None else current.rss_bytes
+        return why_not_beside(self._settings.swap, memory.available_bytes(), rss_bytes)
+
+    async def _launch(
+        self, task: str, package: PackageOrder, avoid: tuple[str, ...]
+    ) -> WorkerProcess:
         try:
             listening = self._sockets.task(task)
         except (AgentError, LongstopError) as error:
@@ -312,7 +348,9 @@ class Supervisor:
             digest=package.digest,
             device=self._settings.device,
             source=None if given is None else source_of(given),
-            place=self._workplace,
+            place=_without(self._workplace, avoid),
+            queue=self._shares.of(task).concurrency,
+            nice=self._shares.nice(task),
             listening=listening,
             ears=self,
         )
@@ -335,7 +373,11 @@ class Supervisor:
                 package = current.package
                 tasks.append(
                     v1.TaskState(
-                        task, package.version, package.digest[:SHORT_DIGEST], current.state
+                        task,
+                        package.version,
+                        package.digest[:SHORT_DIGEST],
+                        current.state,
+                        current.blame.degraded or "",
                     )
                 )
         return DeviceReport(tuple(tasks), self._updates.refusals())
@@ -359,11 +401,23 @@ class Supervisor:
             runs_on=None if ready is None else ready.runs_on,
             uncertified=None if ready is None else ready.uncertified,
             source=self._sources.get(task),
+            degraded=None if current is None else current.blame.degraded,
+            last_end=None if current is None else current.last_end,
+            rss_bytes=0 if current is None else current.rss_bytes,
+            one_at_a_time=self._one_at_a_time(task),
         )
 
 
 def _order(package: Installed, folder: Path) -> PackageOrder:
     return PackageOrder(package.version, package.digest, str(folder))
+
+
+def _without(place: Workplace, avoid: tuple[str, ...]) -> Workplace:
+    """The same for a worker that must do without these; nothing is measured while callers wait."""
+    if not avoid:
+        return place
+    runtime = replace(place.runtime, choose=False, avoid=(*place.runtime.avoid, *avoid))
+    return replace(place, runtime=runtime)
 
 
 def _tell(line: Line, request_id: str, outcome: asyncio.Future[v1.Escalated | v1.Refused]) -> None:

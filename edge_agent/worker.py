@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -30,6 +31,9 @@ from models.errors import ModelsError
 from sync.clock import SystemClock
 from sync.errors import MalformedMessage
 from sync.runner import ThreadRunner
+
+if TYPE_CHECKING:
+    from edge_agent.engine import Engine
 
 DRAINED, STARTED_WRONGLY, DOES_NOT_RUN, SUPERVISOR_GONE = 0, 2, 3, 4
 
@@ -49,6 +53,8 @@ def main() -> int:
     except BadOrder as error:
         log.error("worker.not_started code=%s why=%s", error.code, error)
         return STARTED_WRONGLY
+    if order.nice:
+        os.nice(order.nice)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work(order))
 
@@ -92,6 +98,7 @@ async def work(order: handover.WorkerOrder) -> int:
             sources=None
             if order.place is None
             else open_sources(order.place, clock, Path(order.package)),
+            queue=order.queue,
         )
         if engine.task != order.task:
             raise BadOrder(f"package {order.package} is of task {engine.task}, not {order.task}")
@@ -160,6 +167,7 @@ async def work(order: handover.WorkerOrder) -> int:
             uncertified=engine.uncertified,
         )
     )
+    beating = asyncio.create_task(_beat(line, engine))
     log.info(
         "worker.ready task=%s version=%s run_us=%.0f runs_on=%r",
         engine.task,
@@ -170,8 +178,22 @@ async def work(order: handover.WorkerOrder) -> int:
     try:
         return await _until_the_end(line, retire, api, sources, pipe)
     finally:
+        beating.cancel()
         engine.close()
         files.close()
+
+
+async def _beat(line: Line, engine: "Engine") -> None:
+    """Tell the supervisor's watchdog that the loop turns, and how long the model has been busy."""
+    page = os.sysconf("SC_PAGESIZE")
+    statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while True:
+            await asyncio.sleep(handover.BEAT_S)
+            rss_bytes = int(os.pread(statm, 64, 0).split()[1]) * page
+            line.send(handover.Alive(engine.running_s, engine.p99_s, rss_bytes))
+    finally:
+        os.close(statm)
 
 
 async def _until_the_end(

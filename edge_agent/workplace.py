@@ -110,6 +110,9 @@ class RuntimeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     precision: Literal["f32", "bf16", "f16"] = "f32"
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
     """Of one model. Where it is 1 and the device has more than two cores, 2 are tried as well."""
+    avoid: tuple[str, ...] = ()
+    """Runtimes and providers never to be used (`openvino`, `cuda`); `*` for all but a model's own
+    runtime on the processor."""
 
 
 class PrivacySettings(Struct, frozen=True, forbid_unknown_fields=True):

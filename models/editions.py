@@ -14,6 +14,9 @@ from models.runtimes.base import Runtime
 from models.runtimes.choose import installed
 from models.runtimes.wish import RuntimeWish
 
+EVERYTHING = "*"
+"""To be avoided: all but a model's own runtime on the processor."""
+
 
 def counting(whole: Package, wish: RuntimeWish) -> tuple[Package, ...]:
     """The editions whose promise can be kept here, the main one first; each as a package.
@@ -41,7 +44,16 @@ def certified(whole: Package, node: Model, wish: RuntimeWish) -> Binding | None:
     allowed = {name.strip() for name in wish.provider.split(",")}
     if bound.runtime not in installed() or bound.precision != wish.precision:
         return None
+    if avoids(wish, bound.runtime, bound.provider, own=node.form):
+        return None  # it crashes here
     return bound if allowed & {"auto", bound.provider} else None
+
+
+def avoids(wish: RuntimeWish, runtime: str, provider: str, *, own: str) -> bool:
+    """Whether somebody wants models not to run on this; `own` is what the file was written for."""
+    if EVERYTHING in wish.avoid:
+        return (runtime, provider) != (own, "cpu")
+    return runtime in wish.avoid or provider in wish.avoid
 
 
 def binding_difference(whole: Package, runtimes: Sequence[Runtime]) -> str | None:

@@ -29,7 +29,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from models import package
-from models.editions import certified, counting
+from models.editions import EVERYTHING, certified, counting
 from models.errors import ModelsError, NoCandidate, RuntimeFailed, UnknownEdition
 from models.manifest import MAIN, Role
 from models.package import Package
@@ -300,9 +300,12 @@ def _of_edition(
 ) -> tuple[Candidate, ...]:
     if node.form == "twin":
         return (_own(whole, node),)
+    if EVERYTHING in wish.avoid:
+        return (_own(whole, node),)
     threads = (wish.threads, 2) if wish.threads == 1 and cores > _SPARE_CORES else (wish.threads,)
-    names: list[str] = [name for name in ("onnx", "openvino") if name in installed()]
-    provider = wish.provider
+    there = set(installed()) - set(wish.avoid)
+    names: list[str] = [name for name in ("onnx", "openvino") if name in there]
+    provider = _allowed(wish)
     if (bound := certified(whole, node, wish)) is not None:
         names, provider = [bound.runtime], bound.provider
     return tuple(
@@ -314,6 +317,15 @@ def _of_edition(
 
 def _candidates(found: Sequence[Way]) -> tuple[Candidate, ...]:
     return tuple(way.candidate for way in found)
+
+
+def _allowed(wish: RuntimeWish) -> str:
+    """The providers wanted less those to be avoided; the processor where that leaves none."""
+    avoid = set(wish.avoid) - {"onnx", "openvino"}
+    if not avoid:
+        return wish.provider
+    wanted = (name.strip() for name in wish.provider.split(","))
+    return ",".join(name for name in wanted if name not in {*avoid, "auto"}) or "cpu"
 
 
 def _own(whole: Package, node: Model) -> Candidate:

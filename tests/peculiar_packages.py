@@ -49,6 +49,71 @@ def build_lookup(into: Path, version: str = "1", *, ttl_s: float = 60.0) -> Path
     )
 
 
+ACTS = """
+import os, time
+import numpy as np
+
+kept = []
+
+def act(sample):
+    deed = float(sample[0])
+    if deed == {SLEEPS}:
+        time.sleep(60)
+    if deed == {SPINS}:
+        while True:
+            pass
+    if deed == {CRASHES}:
+        os.kill(os.getpid(), 11)
+    if deed == {LEAKS}:
+        kept.append(np.ones(8 << 20, np.uint8))
+    if deed == {IS_NAN}:
+        return np.full(2, np.nan, np.float32)
+    if deed == {IS_SLOW}:
+        time.sleep(0.02)
+    return np.ascontiguousarray(sample[::-1])
+"""
+SLEEPS, SPINS, CRASHES, LEAKS, IS_NAN, IS_SLOW = 101.0, 102.0, 103.0, 104.0, 105.0, 106.0
+LEAK_BYTES = 8 << 20
+
+
+def build_acting(into: Path, version: str = "1", *, task: str = "acts", first: str = "") -> Path:
+    """As `build_custom`, and does what its first number says: see `ACTS`.
+
+    `first` is code that runs when the package is loaded.
+    """
+    named = {
+        "SLEEPS": SLEEPS,
+        "SPINS": SPINS,
+        "CRASHES": CRASHES,
+        "LEAKS": LEAKS,
+        "IS_NAN": IS_NAN,
+        "IS_SLOW": IS_SLOW,
+    }
+    source = ACTS
+    for name, number in named.items():
+        source = source.replace("{" + name + "}", str(number))
+
+    def half(role: Role) -> Half:
+        code = Entry("act.py", f"{first}\n{source}".encode())
+        act = Custom("act", ("numbers",), file_ref(code), "act", Gives("turned", (2,)))
+        return _half(role, TwinFile(2), ("act",), act, code)
+
+    return build(
+        Parts(
+            name="acting",
+            task=task,
+            given=TensorSpec("numbers", "float32", (2,), "C"),
+            answer=Classify(LABELS),
+            edge=half(Role.EDGE),
+            cloud=half(Role.CLOUD),
+            certificate=by_hand(note="a twin keeps no promise", threshold=0.8, method="by hand"),
+            golden=Drawn(-6.0, 6.0, count=1),
+        ),
+        version,
+        into,
+    )
+
+
 def build_custom(into: Path, version: str = "1") -> Path:
     """Answers the label of the lowest of two numbers, because its own code turns them round."""
 

@@ -10,7 +10,8 @@ Records do not travel here but through a pipe, each preceded by its length in tw
 4. `Conditions` and `Considered` are hints: one that is missed makes a choice worse, never wrong.
    What may be spent is decided by the supervisor alone, when it is asked to send.
 5. After `Retire` a worker finishes what it has, says `Drained` and ends with exit code 0.
-6. When the socket closes, the other side is gone: a worker ends at once with exit code 4.
+6. `Alive` is for the supervisor's watchdog: a worker that does not say so is killed.
+7. When the socket closes, the other side is gone: a worker ends at once with exit code 4.
 """
 
 import struct
@@ -26,6 +27,8 @@ from edge_agent.workplace import RunsOn, SourceSettings, SourceState, Workplace
 from sync.errors import MalformedMessage
 from sync.wire import codec, v1
 
+BEAT_S = 0.5
+"""Between two `Alive`."""
 VARIABLE = "LONGSTOP_WORKER"
 RECORD_LENGTH = struct.Struct("<H")
 MAX_RECORD = 4096
@@ -46,6 +49,10 @@ class WorkerOrder(Struct, frozen=True, forbid_unknown_fields=True):
     """Where inputs come from beside what programs ask through the socket."""
     place: Workplace | None = None
     """None for a worker that keeps nothing and looks nothing up."""
+    queue: int = 64
+    """Requests it may have at once."""
+    nice: int = 0
+    """How polite it is to the device's other programs."""
 
 
 class TensorHead(Struct, frozen=True):
@@ -118,6 +125,16 @@ class SourceSaid(Struct, frozen=True, tag_field="op", tag="source"):
     state: SourceState
 
 
+class Alive(Struct, frozen=True, tag_field="op", tag="alive"):
+    """The worker's loop turns; said every half second once it serves."""
+
+    running_s: float
+    """How long the model has been on the run it is on; 0 for none."""
+    p99_s: float
+    """What all but one of a hundred of its runs took."""
+    rss_bytes: int
+
+
 class Drained(Struct, frozen=True, tag_field="op", tag="drained"):
     """Nothing is left to answer."""
 
@@ -163,7 +180,9 @@ class Retire(Struct, frozen=True, tag_field="op", tag="retire"):
     """Stop accepting, finish, end."""
 
 
-FromWorker = Ready | Failed | Escalate | Considered | Unanswered | Missed | SourceSaid | Drained
+FromWorker = (
+    Ready | Failed | Alive | Escalate | Considered | Unanswered | Missed | SourceSaid | Drained
+)
 ToWorker = Answer | NoAnswer | Conditions | Retire
 
 _encoder = msgspec.json.Encoder()

@@ -87,6 +87,12 @@ def _task(task: TaskReport, now_s: float) -> Iterator[str]:
         yield f"         uncertified: {task.uncertified}"
     if (source := task.source) is not None:
         yield from _source(source, now_s)
+    if task.degraded is not None:
+        yield f"         degraded: {task.degraded}"
+    if task.one_at_a_time is not None:
+        yield f"         swaps one at a time: {task.one_at_a_time}"
+    if task.last_end is not None:
+        yield f"         last ended: {task.last_end}"
     for refused in task.refused:
         ago = _age(now_s - refused.at)
         yield f"         refused {refused.version} {ago} ago: {refused.code}: {refused.reason}"

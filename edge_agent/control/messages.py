@@ -68,6 +68,14 @@ class TaskReport(Struct, frozen=True):
     """Why no answer carries the package's promise here; None where its certificate holds."""
     source: SourceState | None = None
     """What its settings' source does; None where there is none, or none has spoken yet."""
+    degraded: str | None = None
+    """Why it does not run on what was chosen for it, after it crashed there."""
+    last_end: str | None = None
+    """Why the worker ended that was not asked to, the last time."""
+    rss_bytes: int = 0
+    """What its worker takes of the memory."""
+    one_at_a_time: str | None = None
+    """Why a swap would end the old worker before it starts the new one; None: both run at once."""
 
 
 class StatusReport(Struct, frozen=True):

@@ -13,6 +13,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Protocol
 
 from edge_agent.cloud import handover
@@ -54,6 +55,8 @@ class WorkerProcess:
         self.pid = child.pid
         self.ready: asyncio.Future[handover.Ready] = loop.create_future()
         self.drained = False
+        self.on_alive: Callable[[handover.Alive], None] | None = None
+        """Who hears that it is alive."""
         self._child = child
         self._ears = ears
         self._task = task
@@ -73,6 +76,8 @@ class WorkerProcess:
         device: str,
         source: SourceSettings | None,
         place: Workplace,
+        queue: int,
+        nice: int,
         listening: socket.socket,
         ears: Ears,
     ) -> "WorkerProcess":
@@ -93,6 +98,8 @@ class WorkerProcess:
             device=device,
             source=source,
             place=place,
+            queue=queue,
+            nice=nice,
         )
         try:
             child = _started(order)
@@ -130,6 +137,9 @@ class WorkerProcess:
                     self.ready.set_result(said)
             case handover.Failed(code, message):
                 self._fail(PackageDoesNotRun(message, code=code))
+            case handover.Alive():
+                if self.on_alive is not None:
+                    self.on_alive(said)
             case handover.Escalate():
                 self._ears.escalate(said, frame.body, self._line)
             case handover.Missed(count):

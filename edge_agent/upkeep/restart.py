@@ -7,16 +7,21 @@
 3. A worker that never served waits from its first end on.
 """
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from sync.backoff import Backoff, delay_s
 
 
 class RestartPolicy(Struct, frozen=True, forbid_unknown_fields=True):
-    """The numbers of the rules above."""
+    """The numbers of the rules above, and of those in `blame`."""
 
     pause: Backoff = Backoff(base_s=0.1, cap_s=15.0)
     steady_s: float = 10.0
+    loop_ends: Annotated[int, Meta(ge=2)] = 5
+    loop_s: Annotated[float, Meta(gt=0.0)] = 60.0
+    """So many ends in so long are a crash loop."""
 
 
 class Ends(Struct, frozen=True):

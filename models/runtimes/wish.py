@@ -30,3 +30,5 @@ class RuntimeWish(Struct, frozen=True):
     precision: Precision = "f32"
     threads: int = 1
     """Of one model. Where it is 1 and the device has more than two cores, 2 are tried as well."""
+    avoid: tuple[str, ...] = ()
+    """Runtimes and providers never to be used; `*` for all but a model's own on the processor."""

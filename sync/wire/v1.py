@@ -170,6 +170,8 @@ class TaskState(Struct, frozen=True, array_like=True):
     version: str
     digest: str
     state: Literal["starting", "serving", "failed"]
+    degraded: str = ""
+    """Why it does not run on what was chosen for it; empty where it does."""
 
 
 class Refusal(Struct, frozen=True, array_like=True):

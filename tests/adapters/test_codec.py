@@ -185,10 +185,23 @@ def grown(text: str) -> str:
     return text
 
 
+# A task's state inside a beat grew too: `degraded`, behind `state`.
+GROWN_STATE = (
+    "94a76170706172656ca5312e302e30ac616162626363646465656666a773657276696e67",
+    "95",
+    "a0",
+)
+
+
+def with_grown_state(text: str) -> str:
+    before, length, last = GROWN_STATE
+    return text.replace(before, length + before[2:] + last)
+
+
 @pytest.mark.parametrize(("message", "text"), GOLDEN_UP)
 def test_what_version_1_devices_said_is_understood_for_ever(message: v1.Up, text: str) -> None:
     assert codec.decode_up(bytes.fromhex(text)) == message
-    assert codec.encode(message).hex() == text
+    assert codec.encode(message).hex() == with_grown_state(text)
 
 
 @pytest.mark.parametrize(("message", "text"), GOLDEN_DOWN)

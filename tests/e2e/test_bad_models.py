@@ -1,0 +1,153 @@
+"""Models that hang, crash, leak and answer nonsense: the device goes on answering."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_agent.sdk import Answer, Client, DeadlineExceeded, LongstopError
+from tests.peculiar_packages import (
+    CRASHES,
+    IS_NAN,
+    LEAKS,
+    SLEEPS,
+    SPINS,
+    build_acting,
+)
+from tests.programs import Agent, Gateway, until
+
+pytestmark = pytest.mark.e2e
+
+TASK = "acts"
+SETTINGS = (
+    "custom_steps=true",
+    "cloud.pace.beat_s=1",
+    "outbox.linger_ms=50",
+    "watchdog.least_s=1.0",
+    "restart.pause={base_s = 0.01, cap_s = 0.05}",
+    "restart.loop_ends=3",
+)
+WAIT_MS = 30_000
+
+
+def does(deed: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    return np.array([deed, 1.0], np.float32)
+
+
+GOOD = np.array([-6.0, 6.0], np.float32)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    folder = tmp_path_factory.mktemp("cloud")
+    with Gateway(folder) as gateway:
+        gateway.publish_folder(build_acting(folder / "one", "1.0.0"))
+        gateway.desire("1.0.0", task=TASK)
+        yield gateway
+
+
+@pytest.fixture
+def agent(gateway: Gateway, tmp_path: Path) -> Iterator[Agent]:
+    name = f"bench-{tmp_path.name[-20:].strip('_')}"
+    with Agent(tmp_path / "a", gateway.invite(name), *SETTINGS) as agent:
+        until(lambda: agent.serves("1.0.0", task=TASK), what="first package served")
+        yield agent
+
+
+def ask(client: Client, deed: float | None = None, *, deadline_ms: int = WAIT_MS) -> Answer:
+    return client.infer(GOOD if deed is None else does(deed), deadline_ms=deadline_ms)
+
+
+def last_end(agent: Agent) -> str:
+    (task,) = agent.status()["tasks"]
+    return str(task["last_end"])
+
+
+@pytest.mark.parametrize("deed", [SLEEPS, SPINS])
+def test_a_model_that_hangs_is_killed_by_the_watchdog_and_others_are_answered(
+    agent: Agent, deed: float
+) -> None:
+    """In the worker's loop, as quick models run: the worker falls silent."""
+    with agent.client(TASK) as client:
+        with pytest.raises(DeadlineExceeded):
+            ask(client, deed, deadline_ms=400)
+        assert ask(client).label == "honest"
+    until(lambda: last_end(agent).startswith("hung: "), what="status says why")
+    assert "it has been silent for" in last_end(agent)
+
+
+def test_a_model_that_crashes_its_worker_is_served_again(agent: Agent) -> None:
+    with agent.client(TASK) as client:
+        with pytest.raises(DeadlineExceeded):
+            ask(client, CRASHES, deadline_ms=50)
+        assert ask(client).label == "honest"
+    until(lambda: last_end(agent) == "crashed: signal 11 killed it", what="status says why")
+
+
+def test_a_model_that_returns_nan_is_answered_by_the_cloud_or_without_confidence(
+    agent: Agent,
+) -> None:
+    with agent.client(TASK) as client:
+        answer = ask(client, IS_NAN, deadline_ms=3000)
+        assert answer.hard
+        assert answer.confidence is None
+        assert ask(client).label == "honest"
+
+
+def test_a_leaking_model_is_renewed_before_it_eats_the_device(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    settings = (*SETTINGS, "restart.steady_s=0.1", f"tasks.{TASK}.memory_mb=256")
+    with Agent(tmp_path / "a", gateway.invite("leaky"), *settings) as agent:
+        until(lambda: agent.serves("1.0.0", task=TASK), what="served")
+        first = agent.worker()
+        troubles: list[LongstopError] = []
+        stop = threading.Event()
+
+        def leak() -> None:
+            with agent.client(TASK, name="leaker") as client:
+                while not stop.wait(0.05):
+                    try:
+                        ask(client, LEAKS)
+                    except LongstopError as error:
+                        troubles.append(error)
+
+        leaking = threading.Thread(target=leak)
+        leaking.start()
+        try:
+            until(lambda: agent.worker() != first, within_s=60, what="a fresh worker")
+        finally:
+            stop.set()
+            leaking.join()
+        assert troubles == [], "nobody noticed"
+        assert "worker.renewed task=acts beside=True" in agent.said()
+        assert "by=memory" not in agent.said()
+
+
+def test_a_crash_loop_falls_back_to_the_package_before(gateway: Gateway, tmp_path: Path) -> None:
+    mark = tmp_path / "dies"
+    dies = f"import os\nif os.path.exists({str(mark)!r}):\n    os.kill(os.getpid(), 11)\n"
+    with Agent(tmp_path / "a", gateway.invite("loops"), *SETTINGS) as agent:
+        until(lambda: agent.serves("1.0.0", task=TASK), what="first package served")
+        gateway.publish_folder(build_acting(tmp_path / "two", "2.0.0", first=dies))
+        gateway.desire("2.0.0", agent.device, task=TASK)
+        until(lambda: agent.serves("2.0.0", task=TASK), what="switched")
+        mark.touch()
+        with agent.client(TASK) as client:
+            with pytest.raises(DeadlineExceeded):
+                ask(client, CRASHES, deadline_ms=50)
+            answer = ask(client)
+            assert (answer.label, answer.version) == ("honest", "1.0.0")
+        (task,) = agent.status()["tasks"]
+        assert (task["version"], task["state"]) == ("1.0.0", "serving")
+        (refused,) = task["refused"]
+        assert (refused["version"], refused["code"]) == ("2.0.0", "crash_loop")
+        until(
+            lambda: (
+                "crash_loop"
+                in str(gateway.rows("SELECT * FROM refusal WHERE device = ?", agent.device))
+            ),
+            what="the gateway knows why",
+        )
