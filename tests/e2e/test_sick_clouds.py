@@ -4,7 +4,6 @@ device, with a reason; and once it is well again each provisional answer is revi
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
