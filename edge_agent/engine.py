@@ -106,6 +106,7 @@ class Engine:
         self._spec = manifest.input
         self._predictor = predictor
         self._runner = runner
+        self._inline = isinstance(runner, InlineRunner)
         self._clock = clock
         self._queue = queue
         self._waiting = 0
@@ -164,8 +165,29 @@ class Engine:
         """The sample in these bytes. Raises `models.errors.InputError`."""
         return check_input(self._spec, dtype, shape, data)
 
+    def predict_now(self, sample: Value, *, until: float) -> Prediction | None:
+        """As `predict`, where the model runs in the caller's thread; None where it does not."""
+        if not self._inline:
+            return None
+        if until <= self._clock.monotonic():
+            self._check_room(until)
+        prediction = self._run(sample)
+        self._learn(prediction)
+        return prediction
+
     async def predict(self, sample: Value, *, until: float) -> Prediction:
         """Run the model. Raises `Overloaded`, `models.errors.RuntimeFailed`."""
+        self._check_room(until)
+        self._waiting += 1
+        try:
+            prediction = await self._runner.submit(partial(self._run, sample))
+        finally:
+            self._waiting -= 1
+        self._learn(prediction)
+        return prediction
+
+    def _check_room(self, until: float) -> None:
+        """Return if one more can be done by then. Raises `Overloaded`."""
         left_s = until - self._clock.monotonic()
         needed_s = (self._waiting + 1) * self.typical_s
         # An idle model always begins while time is left: were it to refuse by its memory of one
@@ -177,15 +199,11 @@ class Engine:
                 f" {needed_s * 1000:.1f} ms for one more, {max(left_s, 0) * 1000:.1f} ms are left;"
                 " ask less often, or allow more time"
             )
-        self._waiting += 1
-        try:
-            prediction = await self._runner.submit(partial(self._run, sample))
-        finally:
-            self._waiting -= 1
+
+    def _learn(self, prediction: Prediction) -> None:
         took_s = (prediction.prepare_us + prediction.run_us) / 1e6
         self._took.append(took_s)
         self.typical_s += _WEIGHT * (min(took_s, _HICCUP * self.typical_s) - self.typical_s)
-        return prediction
 
     @property
     def running_s(self) -> float:

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from edge_agent.cloud.line import Line
 from edge_agent.cloud.pipe import RecordPipe
 from edge_agent.errors import AgentError, BadOrder, SupervisorGone
 from edge_agent.local_api import frames
-from edge_agent.local_api.run import LocalApi
+from edge_agent.local_api.run import Given, LocalApi
 from edge_agent.sdk.messages import Infer, Refused, Reply
 from edge_agent.sdk.wire import Frame
 from models.errors import ModelsError
@@ -117,7 +118,7 @@ async def work(order: handover.WorkerOrder) -> int:
         privacy=None if order.place is None else Ruled(order.place.privacy),
     )
 
-    async def answer(infer: Infer, data: bytes | bytearray, received: float) -> Reply | Refused:
+    def answer(infer: Infer, data: bytes | bytearray | memoryview, received: float) -> Given:
         request = InferRequest(
             id=infer.id,
             client=infer.client,
@@ -129,11 +130,12 @@ async def work(order: handover.WorkerOrder) -> int:
             until=frames.moment(infer, received),
         )
         try:
-            return await cascade.answer(request)
+            given = cascade.begin(request)
         except SupervisorGone:
             raise
         except (ModelsError, AgentError) as error:
             return Refused(infer.id, error.code, str(error))
+        return given if isinstance(given, Reply) else _in_time(infer.id, given)
 
     api = LocalApi(socket.socket(fileno=order.listen_fd), answer, clock)
     files = ThreadRunner("source")
@@ -144,7 +146,7 @@ async def work(order: handover.WorkerOrder) -> int:
             task=order.task,
             data="" if order.place is None else order.place.data,
             kind=Kind(engine.input_dtype, engine.input_shape),
-            answer=lambda infer, data: answer(infer, data, clock.monotonic()),
+            answer=lambda infer, data: _waited(answer(infer, data, clock.monotonic())),
             records=pipe,
             runner=files,
             clock=clock,
@@ -223,6 +225,19 @@ async def _until_the_end(
 async def _drained(api: LocalApi, sources: list[asyncio.Task[None]]) -> None:
     """Both end what they have begun."""
     await asyncio.gather(api.retire(), *sources, return_exceptions=True)
+
+
+async def _waited(given: Given) -> Reply | Refused:
+    return given if isinstance(given, Reply | Refused) else await given
+
+
+async def _in_time(request_id: str, given: Awaitable[Reply]) -> Reply | Refused:
+    try:
+        return await given
+    except SupervisorGone:
+        raise
+    except (ModelsError, AgentError) as error:
+        return Refused(request_id, error.code, str(error))
 
 
 def _tell_if_broken(source: asyncio.Task[None]) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -17,6 +17,7 @@ from edge_agent.cascade.run import Cascade
 from edge_agent.engine import Engine
 from edge_agent.errors import AgentError
 from edge_agent.local_api import frames
+from edge_agent.local_api.connection import Body, Given
 from edge_agent.local_api.run import LocalApi
 from edge_agent.sdk.messages import Infer, Refused, Reply
 from edge_agent.sdk.wire import FrameReader, head
@@ -163,7 +164,7 @@ class LocalDevice:
         self._loop.call_soon_threadsafe(api.start)
         return api
 
-    async def _answer(self, infer: Infer, data: bytearray, received: float) -> Reply | Refused:
+    def _answer(self, infer: Infer, data: Body, received: float) -> Given:
         self.heard.append(infer)
         request = InferRequest(
             id=infer.id,
@@ -176,7 +177,14 @@ class LocalDevice:
             until=frames.moment(infer, received),
         )
         try:
-            return await self.cascade.answer(request)
+            given = self.cascade.begin(request)
+        except (ModelsError, AgentError) as error:
+            return Refused(infer.id, error.code, str(error))
+        return given if isinstance(given, Reply) else self._later(infer, given)
+
+    async def _later(self, infer: Infer, given: Awaitable[Reply]) -> Reply | Refused:
+        try:
+            return await given
         except (ModelsError, AgentError) as error:
             return Refused(infer.id, error.code, str(error))
 

@@ -90,6 +90,10 @@ class Engine(Protocol):
         """The sample in these bytes. Raises `models.errors.InputError`."""
         ...
 
+    def predict_now(self, sample: Value, *, until: float) -> Prediction | None:
+        """As `predict`, where the model runs in the caller's thread; None where it does not."""
+        ...
+
     async def predict(self, sample: Value, *, until: float) -> Prediction:
         """Run the model. Raises `Overloaded` at once when it could not be done by `until`."""
         ...

@@ -6,6 +6,7 @@ has counted.
 
 import asyncio
 import math
+from collections.abc import Coroutine
 
 from edge_agent.cascade import decision, value
 from edge_agent.cascade.ports import (
@@ -20,6 +21,7 @@ from edge_agent.cascade.ports import (
 from edge_agent.cascade.privacy import Everything
 from edge_agent.sdk.messages import Reply, Timings
 from models.pipeline.kinds import RAW
+from models.pipeline.values import Value
 from models.predict import Prediction
 from models.tensors import datatype_of
 from sync.clock import Clock
@@ -64,8 +66,28 @@ class Cascade:
 
         Raises `models.errors.InputError`, `RuntimeFailed`, `Overloaded`, `SupervisorGone`.
         """
-        sample = self._engine.read(request.dtype, request.shape, request.data)
-        prediction = await self._engine.predict(sample, until=request.until)
+        given = self.begin(request)
+        return given if isinstance(given, Reply) else await given
+
+    def begin(self, request: InferRequest) -> Reply | Coroutine[None, None, Reply]:
+        """The answer, where nothing has to be waited for; else what gives it. Raises as `answer`.
+
+        Most inputs are answered here by a quick model, and a task for each would cost more than it.
+        """
+        engine = self._engine
+        sample = engine.read(request.dtype, request.shape, request.data)
+        prediction = engine.predict_now(sample, until=request.until)
+        if prediction is None:
+            return self._predict(request, sample)
+        return self._judge(request, prediction)
+
+    async def _predict(self, request: InferRequest, sample: Value) -> Reply:
+        given = self._judge(request, await self._engine.predict(sample, until=request.until))
+        return given if isinstance(given, Reply) else await given
+
+    def _judge(
+        self, request: InferRequest, prediction: Prediction
+    ) -> Reply | Coroutine[None, None, Reply]:
         terms = self.terms
         case = decision.Case(
             threshold=terms.threshold,
@@ -77,6 +99,21 @@ class Cascade:
         )
         predicted = self._clock.monotonic()
         step = decision.step(case, decision.Predicted(prediction.confidence), predicted)
+        match step.effects:
+            case (decision.Answer() as answer,):
+                return self._give(request, prediction, terms, answer, None, 0, 0)
+        return self._carry_on(request, prediction, terms, step, predicted)
+
+    async def _carry_on(
+        self,
+        request: InferRequest,
+        prediction: Prediction,
+        terms: Terms,
+        step: decision.Step,
+        predicted: float,
+    ) -> Reply:
+        """Perform what was decided until it is to answer."""
+        answer_by = step.state.answer_by
         asked: asyncio.Future[CloudReply] | None = None
         wake_at, sent = predicted, 0
         try:
@@ -88,7 +125,7 @@ class Cascade:
                         case decision.Escalate() | decision.Leave():
                             live = isinstance(effect, decision.Escalate)
                             question = self._question(
-                                request, prediction, case.answer_by - predicted if live else 0.0
+                                request, prediction, answer_by - predicted if live else 0.0
                             )
                             if question is None:
                                 step = decision.step(step.state, decision.Withheld(), predicted)
@@ -100,7 +137,7 @@ class Cascade:
                                 )
                                 continue
                             asked = asyncio.ensure_future(
-                                self._ask.ask(question, request.client, case.answer_by)
+                                self._ask.ask(question, request.client, answer_by)
                             )
                             # It begins now, so that it is handed over however soon we are done.
                             await asyncio.sleep(0)

@@ -4,6 +4,7 @@ Who asks is believed nothing: every field is checked and bounded, and what is wr
 reply that carries the request's own id where it could be read.
 """
 
+import re
 from typing import Annotated
 
 import msgspec
@@ -11,7 +12,7 @@ from msgspec import Meta, Struct
 
 from edge_agent.errors import BadRequest
 from edge_agent.sdk import wire
-from edge_agent.sdk.messages import Infer, Refused, Reply
+from edge_agent.sdk.messages import Infer, MemoryAsked, Refused, Reply
 
 LONGEST_WAIT_S = 30.0
 """Beyond it an answer is a batch job; the supervisor remembers open requests for longer."""
@@ -36,24 +37,50 @@ class _IdOnly(Struct, frozen=True):
 _infer = msgspec.json.Decoder(Infer)
 _bounds = msgspec.json.Decoder(_Bounds)
 _id_only = msgspec.json.Decoder(_IdOnly)
+_memory = msgspec.json.Decoder(MemoryAsked)
 _encoder = msgspec.json.Encoder()
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z").match
 
 
 def read_request(meta: bytes) -> Infer:
     """The request in a frame. Raises `BadRequest`."""
     try:
-        _bounds.decode(meta)
         infer: Infer = _infer.decode(meta)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if not _within(infer):
+            _bounds.decode(meta)  # which says what is wrong
+            raise BadRequest(f"request {infer.id!r} is out of bounds; {_SOURCE}")
+    except _UNREADABLE as error:
         raise BadRequest(f"request cannot be read: {error}; {_SOURCE}") from error
     return infer
+
+
+def read_memory(meta: bytes) -> MemoryAsked | None:
+    """The memory asked for, in a frame that is no request; None where it is not even that."""
+    try:
+        asked: MemoryAsked = _memory.decode(meta)
+    except _UNREADABLE:
+        return None
+    return asked
+
+
+def _within(infer: Infer) -> bool:
+    """Whether the fields hold what `_Bounds` allows; a second reading would take as long again."""
+    return (
+        0 < len(infer.id) <= 128
+        and 1 <= infer.deadline_ms <= LONGEST_WAIT_S * 1000
+        and len(infer.dtype) <= 16
+        and len(infer.shape) <= 16
+        and min(infer.shape, default=0) >= 0
+        and _name(infer.client) is not None
+    )
 
 
 def id_of(meta: bytes) -> str:
     """The id in a request that is otherwise unreadable, or nothing."""
     try:
         return str(_id_only.decode(meta).id)[:128]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         return ""
 
 

@@ -2,6 +2,7 @@
 
 The worker reads and writes these same classes, so there is one definition of each message.
 Unknown keys are ignored on both sides; a key may be added with a default, none may change meaning.
+They are not frozen: making a frozen one takes twice as long, and there are several to a request.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Literal
 from edge_agent.sdk.errors import ProtocolMismatch
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Infer:
     """One input to answer; its raw bytes are the frame's body."""
 
@@ -24,9 +25,23 @@ class Infer:
     until: float | None = None
     """When the deadline passes by CLOCK_BOOTTIME, so that time spent in a queue counts too."""
     op: Literal["infer"] = "infer"
+    at: int = 0
+    size: int = 0
+    """Where the input lies in the memory lent to this connection; a size of 0: in the body."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class MemoryAsked:
+    """Lend this connection memory for inputs of up to so many bytes.
+
+    The reply says `lent` and brings a descriptor, or it is `Refused`.
+    """
+
+    op: Literal["memory"]
+    size: int
+
+
+@dataclass(slots=True)
 class Timings:
     """Where the time went, by the worker's clock."""
 
@@ -37,7 +52,7 @@ class Timings:
     total_us: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """An answer."""
 
@@ -65,7 +80,7 @@ class Reply:
     ok: Literal[True] = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Refused:
     """No answer, and why. `id` is empty when the request could not be read."""
 

@@ -48,6 +48,17 @@ class FrameReader:
         self._meta = b""
         self._body: bytearray | None = None
         self._body_filled = 0
+        self._spare = bytearray()
+
+    @property
+    def in_body(self) -> bool:
+        """Whether the rest of a large body is on its way."""
+        return self._body is not None
+
+    def take_back(self, body: bytearray) -> None:
+        """Use this body's memory for a later one of its size: making it new costs more than it."""
+        if len(body) > _SCRATCH:
+            self._spare = body
 
     def buffer(self) -> memoryview:
         """Where the next bytes go; never empty. Give it back by calling `filled`."""
@@ -95,7 +106,8 @@ class FrameReader:
         self._start = body_start + here
         if here == body_size:
             return Frame(meta, self._scratch[body_start : body_start + here])
-        body = bytearray(body_size)
+        body = self._spare if len(self._spare) == body_size else bytearray(body_size)
+        self._spare = bytearray()
         body[:here] = memoryview(self._scratch)[body_start:end]
         self._meta, self._body, self._body_filled = meta, body, here
         return None

@@ -148,14 +148,14 @@ def test_a_request_whose_time_has_passed_is_refused_at_once(device: LocalDevice)
 
 
 def test_a_mistake_of_ours_ends_one_request_and_not_the_worker(device: LocalDevice) -> None:
-    whole = device.engine.threshold
+    whole = device.cascade.terms
     with Caller(device) as caller:
-        device.engine.threshold = "broken"  # type: ignore[assignment] # whatever goes wrong inside
+        device.cascade.terms = "broken"  # type: ignore[assignment] # whatever goes wrong inside
         caller.says(request("unlucky"))
         said = caller.hears()
         assert said is not None
         assert said["code"] == "internal"
-        device.engine.threshold = whole
+        device.cascade.terms = whole
         caller.says(request("next"))
         answered = caller.hears()
         assert answered is not None
