@@ -12,6 +12,8 @@ AgentError
 |-- GatewayUnreachable  nobody answers at the address to enrol with
 |-- AgentAlreadyRunning  another agent holds this data or run folder
 |-- DataFolderUnusable  it cannot be made, read or written
+|-- SourceBroken      a source of inputs cannot go on; it begins again after a while
+|   `-- SourceUnfit       its settings do not go with what the package takes
 `-- SocketTaken       something that is no socket of ours lies where one should
 
 Every class carries a stable `code`; messages say what happened, to what, and what to do next.
@@ -75,3 +77,11 @@ class DataFolderUnusable(AgentError):
 
 class SocketTaken(AgentError):
     code = "socket_taken"
+
+
+class SourceBroken(AgentError):
+    code = "source_broken"
+
+
+class SourceUnfit(SourceBroken):
+    code = "source_unfit"

@@ -5,9 +5,15 @@ from pathlib import Path
 
 from edge_agent.sources.admission import Policy
 from edge_agent.sources.arrays import Kind
-from edge_agent.sources.base import Answering, Source
+from edge_agent.sources.base import AT_ONCE, Answering, Source
 from edge_agent.sources.run import Skips, SourceRun
-from edge_agent.workplace import FolderSource, SourceRules, SourceSettings, SourceState
+from edge_agent.workplace import (
+    FolderSource,
+    MqttSettings,
+    SourceRules,
+    SourceSettings,
+    SourceState,
+)
 from sync.clock import Clock
 from sync.runner import Runner
 
@@ -28,7 +34,7 @@ def open_source(
     tell: Callable[[SourceState], None],
 ) -> SourceRun:
     """The source, not running yet. `data`: the device's data folder; empty for none."""
-    source, name, policy = _opened(settings, Path(data), kind, answer, runner)
+    source, name, policy = _opened(settings, Path(data), kind, answer, runner, clock)
     return SourceRun(
         source,
         task=task,
@@ -42,11 +48,16 @@ def open_source(
 
 
 def _opened(
-    settings: SourceSettings, data: Path, kind: Kind, answer: Answering, runner: Runner
+    settings: SourceSettings,
+    data: Path,
+    kind: Kind,
+    answer: Answering,
+    runner: Runner,
+    clock: Clock,
 ) -> tuple[Source, str, Policy]:
     match settings:
         case FolderSource():
-            from edge_agent.sources.directory import AT_ONCE, CLIENT, DirectorySource
+            from edge_agent.sources.directory import CLIENT, DirectorySource
 
             folder = DirectorySource(
                 data / Path(settings.path).expanduser(),
@@ -57,17 +68,20 @@ def _opened(
                 inotify=settings.inotify,
                 look_s=settings.look_s,
             )
-            return folder, CLIENT, _policy(settings, at_once=AT_ONCE)
+            return folder, CLIENT, _policy(settings)
+        case MqttSettings():
+            from edge_agent.sources.mqtt import CLIENT, MqttSource
+
+            sensors = MqttSource(settings, data=data, answer=answer, kind=kind, clock=clock)
+            return sensors, CLIENT, _policy(settings, live=True, counted=True)
 
 
-def _policy(
-    rules: SourceRules, *, at_once: int, live: bool = False, counted: bool = False
-) -> Policy:
+def _policy(rules: SourceRules, *, live: bool = False, counted: bool = False) -> Policy:
     return Policy(
         per_second=rules.per_second,
         burst=rules.burst,
         backlog=rules.backlog,
-        at_once=at_once,
+        at_once=AT_ONCE,
         same_below=rules.same_below,
         answer_every_s=rules.answer_every_s,
         live=live,

@@ -69,7 +69,32 @@ class FolderSource(SourceRules, frozen=True, tag_field="kind", tag="directory"):
     """How often to look all the same: a network's file system tells of its own writers alone."""
 
 
-SourceSettings = FolderSource
+class MqttSettings(SourceRules, frozen=True, tag_field="kind", tag="mqtt"):
+    """Inputs are windows over what sensors publish on a broker."""
+
+    host: Annotated[str, Meta(min_length=1)]
+    topic: Annotated[str, Meta(min_length=1)]
+    """May hold wildcards: each topic is a sensor of its own."""
+    port: Annotated[int, Meta(ge=1, le=65535)] = 1883
+    user: str = ""
+    password_file: str = ""
+    """A relative one lies in the data folder."""
+    format: Literal["json", "csv", "raw"] = "json"
+    """Of the samples in a message; raw is float32, little-endian."""
+    fields: tuple[str, ...] = ()
+    """Of JSON objects, or the columns of arrays and lines: the values in the package's order."""
+    time: str = ""
+    """The field with the time of a sample; empty where there is none."""
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    window: Annotated[int, Meta(ge=0)] = 0
+    """Samples in an input; 0 for what the package takes."""
+    stride: Annotated[int, Meta(ge=0)] = 0
+    """Samples from the beginning of one window to the next; 0 for a whole window."""
+    gap_s: Annotated[float, Meta(ge=0)] = 0.0
+    """A pause longer than this is a hole no window spans; 0: no pause is."""
+
+
+SourceSettings = FolderSource | MqttSettings
 """Where inputs of a task come from when no program sends them."""
 
 

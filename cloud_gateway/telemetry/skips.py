@@ -15,7 +15,8 @@ MAX_COUNT = 1 << 40
 """Of one record: more inputs than that no source has seen in a row."""
 SOURCES = frozenset({"directory", "mqtt", "camera"})
 REASONS = frozenset(
-    "rate_limited near_duplicate backlog_full unreadable refused overloaded stopped".split()
+    "rate_limited near_duplicate backlog_full unreadable refused overloaded stopped gap"
+    " out_of_order".split()
 )
 OTHER = "other"
 """A word of a newer device, or of one that makes words up."""

@@ -17,7 +17,7 @@ from msgspec import Struct
 from edge_agent.sdk.wire import MAX_BODY
 
 _ARRAYS = (".npy", ".bin")
-_RAW = {
+RAW = {
     "bytes": (".jpg", ".jpeg", ".png", ".wav", ".bin"),
     "text": (".txt",),
     "record": (".json",),
@@ -41,7 +41,7 @@ class Kind(Struct, frozen=True):
     @property
     def suffixes(self) -> tuple[str, ...]:
         """Of the files that hold such inputs, in small letters."""
-        return _RAW.get(self.dtype, _ARRAYS)
+        return RAW.get(self.dtype, _ARRAYS)
 
 
 class Array(Struct, frozen=True):
@@ -81,7 +81,7 @@ def read(path: Path, declared: Kind) -> Array:
         raise Unreadable(
             "unreadable", f"{path.name} cannot be read: {error.strerror}; check its permissions"
         ) from error
-    if declared.dtype in _RAW:
+    if declared.dtype in RAW:
         return Array(declared.dtype, (len(data),), data)
     if suffix == ".bin":
         return Array(declared.dtype, declared.shape, data)

@@ -19,12 +19,19 @@ Answering = Callable[[Infer, bytes], Awaitable[Reply | Refused]]
 
 DEADLINE_MS = 5000
 """Nobody waits at a keyboard: the cloud may take its time."""
+AT_ONCE = 8
+"""Inputs of a source answered at the same time: those that wait for the cloud hold up no others."""
 _LATER = frozenset({"overloaded", "runtime_failed", "internal"})
 """Refusals that say nothing about the input."""
 
 
 class Source(Protocol):
     """Something inputs come from."""
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing comes at the moment; empty where nothing is wrong."""
+        ...
 
     async def run(self, intake: Intake) -> None:
         """Find inputs and offer them, until cancelled or nothing more can come."""

@@ -35,7 +35,6 @@ from sync.runner import Runner
 
 CLIENT = "directory"
 SOON_S = 0.5
-AT_ONCE = 8
 _ANSWER = ".json"
 _NOTHING = msgspec.Raw()
 """Left out when it is written: msgspec knows the default by its identity."""
@@ -94,6 +93,10 @@ class DirectorySource:
         self._look_s = look_s
         self._missing = False
         self._unwatched = False
+
+    @property
+    def trouble(self) -> str:
+        return f"{self._folder} is not there, or cannot be read" if self._missing else ""
 
     async def run(self, intake: Intake) -> None:
         """Hear, look, offer, wait; until cancelled."""

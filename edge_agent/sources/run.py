@@ -105,7 +105,7 @@ class SourceRun:
             answered=answered,
             skipped=tuple(SkippedFor(reason, n) for reason, n in sorted(skipped.items())),
             last_input=last,
-            error=self._error,
+            error=self._error or self._source.trouble,
         )
 
     async def _keep_running(self) -> None:
