@@ -76,7 +76,7 @@ train TASK *ARGS:
 # Resolve the locks again; --upgrade moves every pin, --upgrade-package NAME one
 lock *ARGS:
     {{compile}} requirements/bootstrap.in --output-file requirements/bootstrap.txt "$@"
-    {{compile}} pyproject.toml --extra sim --group dev --output-file requirements/dev.txt "$@"
+    {{compile}} pyproject.toml --extra sim --extra camera --group dev --output-file requirements/dev.txt "$@"
     {{compile}} pyproject.toml --extra gateway --constraint requirements/dev.txt --output-file requirements/gateway.txt "$@"
     {{compile}} pyproject.toml --constraint requirements/dev.txt --output-file requirements/agent.txt "$@"
 

@@ -8,6 +8,7 @@ from edge_agent.sources.arrays import Kind
 from edge_agent.sources.base import AT_ONCE, Answering, Source
 from edge_agent.sources.run import Skips, SourceRun
 from edge_agent.workplace import (
+    CameraSettings,
     FolderSource,
     MqttSettings,
     SourceRules,
@@ -17,8 +18,8 @@ from edge_agent.workplace import (
 from sync.clock import Clock
 from sync.runner import Runner
 
-LOCKS = "sources"
-"""Folder of the data folder, with one lock for each task."""
+KEPT = "sources"
+"""Folder of the data folder: for each task a lock, and how far a film was answered."""
 
 
 def open_source(
@@ -34,7 +35,10 @@ def open_source(
     tell: Callable[[SourceState], None],
 ) -> SourceRun:
     """The source, not running yet. `data`: the device's data folder; empty for none."""
-    source, name, policy = _opened(settings, Path(data), kind, answer, runner, clock)
+    kept = Path(data, KEPT)
+    source, name, policy = _opened(
+        settings, Path(data), kind, answer, runner, clock, kept / f"{task}.json"
+    )
     return SourceRun(
         source,
         task=task,
@@ -43,7 +47,7 @@ def open_source(
         records=records,
         clock=clock,
         tell=tell,
-        lock=Path(data, LOCKS, f"{task}.lock") if data else None,
+        lock=kept / f"{task}.lock" if data else None,
     )
 
 
@@ -54,6 +58,7 @@ def _opened(
     answer: Answering,
     runner: Runner,
     clock: Clock,
+    progress: Path,
 ) -> tuple[Source, str, Policy]:
     match settings:
         case FolderSource():
@@ -74,6 +79,20 @@ def _opened(
 
             sensors = MqttSource(settings, data=data, answer=answer, kind=kind, clock=clock)
             return sensors, CLIENT, _policy(settings, live=True, counted=True)
+
+        case CameraSettings():
+            from edge_agent.sources.camera import CLIENT, CameraSource
+
+            camera = CameraSource(
+                settings,
+                data=data,
+                answer=answer,
+                kind=kind,
+                runner=runner,
+                clock=clock,
+                progress=progress,
+            )
+            return camera, CLIENT, _policy(settings, live=not settings.file, counted=True)
 
 
 def _policy(rules: SourceRules, *, live: bool = False, counted: bool = False) -> Policy:

@@ -94,7 +94,22 @@ class MqttSettings(SourceRules, frozen=True, tag_field="kind", tag="mqtt"):
     """A pause longer than this is a hole no window spans; 0: no pause is."""
 
 
-SourceSettings = FolderSource | MqttSettings
+class CameraSettings(SourceRules, frozen=True, tag_field="kind", tag="camera"):
+    """Inputs are frames of a camera or a video file; needs the extra `camera`."""
+
+    device: Annotated[int, Meta(ge=0)] | None = None
+    """The camera's number, as in /dev/video0."""
+    file: str = ""
+    """A video file instead; a relative one lies in the data folder."""
+    fps: Annotated[float, Meta(gt=0)] = 1.0
+    """Frames taken per second, of the film where it is one."""
+
+    def __post_init__(self) -> None:
+        if (self.device is None) == (not self.file):
+            raise ValueError("name either `device`, a camera's number, or `file`, a video")
+
+
+SourceSettings = FolderSource | MqttSettings | CameraSettings
 """Where inputs of a task come from when no program sends them."""
 
 

@@ -20,6 +20,7 @@ from tests.house.tree import (
 CORES = "Cores reach no I/O, clock or chance"
 # The only files that may meet these libraries; their exceptions and types stay there.
 ADAPTERS = {
+    "cv2": {"edge_agent.sources.camera"},
     "paho": {"sync.transport.mqtt"},
     "onnxruntime": {"models.runtimes.onnx", "models.quantize", "models.zoo"},
     "openvino": {"models.runtimes.openvino"},

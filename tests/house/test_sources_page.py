@@ -5,7 +5,7 @@ import re
 import msgspec
 
 from cloud_gateway.telemetry import skips
-from edge_agent.workplace import FolderSource, MqttSettings, SourceRules
+from edge_agent.workplace import CameraSettings, FolderSource, MqttSettings, SourceRules
 from tests.house.tree import ROOT
 
 PAGE = (ROOT / "docs" / "how-to" / "sources.md").read_text()
@@ -26,6 +26,7 @@ def test_every_setting_of_a_source_stands_in_its_chapter_and_no_other() -> None:
     rules = fields(SourceRules)
     assert named("Rules for every source") == rules
     assert named("A folder") == fields(FolderSource) - rules
+    assert named("A camera, or a video file") == fields(CameraSettings) - rules
     assert named("A sensor on a broker") == fields(MqttSettings) - rules
 
 
