@@ -4,6 +4,7 @@ Preparation and labels come from `figures.json`, the promise from `certificate.j
 recipe measured with is what ships. A task whose folder holds a `package.toml` is built from that.
 """
 
+import logging
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,19 +13,31 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from models.archive import Entry
-from models.build import Chosen, Drawn, Half, Parts, build, content, file_ref, one_model
+from models.build import (
+    Chosen,
+    Drawn,
+    EditionParts,
+    Half,
+    Parts,
+    build,
+    content,
+    file_ref,
+    one_model,
+)
 from models.calibrate.binding import binding_of
 from models.calibrate.by_hand import by_hand
 from models.calibrate.certificate import Certificate
 from models.calibrate.certify import named
 from models.errors import FileMissing, ManifestInvalid, UnknownTask
-from models.manifest import Role, TensorSpec
+from models.manifest import OtherFile, Role, TensorSpec
 from models.pipeline.declared import Gives, Model, Pipeline, Tokenise
 from models.pipeline.heads import Classify
 from models.pipeline.ops.families import Step
 from models.recipe import read_recipe
+from models.runtimes.choose import installed
 from models.zoo.figures import ZOO
 
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 GOLDEN_COUNT = 8
 
@@ -51,6 +64,19 @@ class RawInput(Struct, frozen=True):
     """The task whose cloud file it shares."""
 
 
+class ZooEdition(Struct, frozen=True):
+    """An edition beside the INT8 file on onnxruntime; `edition-<name>.json` is its certificate."""
+
+    name: str
+    runtime: str
+    file: str | None = None
+    """Beside the recipe; None is the same file."""
+
+
+EDITIONS = {
+    # FP32 is the quicker one on so small a net; OpenVINO may be where onnxruntime has no VNNI.
+    "digits": (ZooEdition("fp32", "onnx", "edge-fp32.onnx"), ZooEdition("openvino", "openvino")),
+}
 PICTURE = TensorSpec("image", "uint8", (28, 28), "HW")
 RAW_INPUTS = {
     "apparel": RawInput(PICTURE, 0, 255),
@@ -68,14 +94,50 @@ RAW_INPUTS = {
 def build_zoo(task: str, version: str, into: Path, *, zoo: Path = ZOO) -> Path:
     """Make the new package folder `into` and return it.
 
+    An edition whose runtime is not installed here is left out: its golden answers cannot be taken.
     Raises `UnknownTask` and as `build` does.
     """
     parts = zoo_parts(task, zoo=zoo)
     certificate = _read(zoo / task / "certificate.json", Certificate)
     bound = binding_of(parts.edge.pipeline, "onnx", "cpu", "f32")
-    return build(
-        replace(parts, certificate=named(replace(certificate, bound=bound))), version, into
+    editions = tuple(
+        _certified(one, _read(zoo / task / f"edition-{one.name}.json", Certificate), parts)
+        for one in edition_parts(task, zoo=zoo)
+        if (zoo / task / f"edition-{one.name}.json").exists()
     )
+    certified = named(replace(certificate, bound=bound))
+    return build(replace(parts, certificate=certified, editions=editions), version, into)
+
+
+def edition_parts(task: str, *, zoo: Path = ZOO) -> tuple[EditionParts, ...]:
+    """The editions of a task that can be built here, not calibrated. Raises `FileMissing`."""
+    found = []
+    for one in EDITIONS.get(task, ()):
+        if one.runtime not in installed():
+            _log.info("zoo.edition_left_out task=%s edition=%s", task, one.name)
+            continue
+        files: tuple[OtherFile, ...] = ()
+        entries: tuple[Entry, ...] = ()
+        if one.file is not None:
+            path = zoo / task / one.file
+            if not path.exists():
+                continue
+            entries = (Entry(one.file, content(path)),)
+            files = (OtherFile("model", file_ref(entries[0])),)
+        bare = by_hand(note="not calibrated yet")
+        found.append(EditionParts(one.name, one.runtime, bare, files=files, entries=entries))
+    return tuple(found)
+
+
+def _certified(edition: EditionParts, certificate: Certificate, parts: Parts) -> EditionParts:
+    files = {one.model: one.file for one in edition.files}
+    nodes = tuple(
+        replace(node, file=files.get(node.id, node.file)) if isinstance(node, Model) else node
+        for node in parts.edge.pipeline.nodes
+    )
+    pipeline = replace(parts.edge.pipeline, nodes=nodes)
+    bound = binding_of(pipeline, edition.runtime, edition.provider, edition.precision)
+    return replace(edition, certificate=named(replace(certificate, bound=bound)))
 
 
 def zoo_tasks(*, zoo: Path = ZOO) -> tuple[str, ...]:

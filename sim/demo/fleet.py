@@ -129,6 +129,9 @@ class Fleet:
             str(self.home / device.name),
             "--set",
             f"cloud.pace.beat_s={_BEAT_S}",
+            # Many devices on one machine at once: what they measured would say nothing.
+            "--set",
+            "runtime.choose=false",
         )
 
     async def serving(self, device: Device, version: str, *, timeout_s: float = 60) -> None:
