@@ -94,6 +94,8 @@ class Engine:
         self.input_shape = manifest.input.shape
         self.threshold = manifest.certificate.threshold if uncertified is None else None
         self.certified_risk = certified_risk(manifest.certificate, self.threshold)
+        self.signed = manifest.certificate
+        """The package's own certificate, whether it holds here or not."""
         self.certificate = manifest.certificate.id if self.threshold is not None else ""
         """Its id; empty where none holds."""
         self.curve = manifest.certificate.curve if uncertified is None else None

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from edge_agent.cloud.link import LinkSettings
 from edge_agent.errors import NotEnrolled
+from edge_agent.risk.run import AuditSettings
 from edge_agent.upkeep.restart import RestartPolicy
 from edge_agent.upkeep.shares import SwapWay, TaskSettings
 from edge_agent.upkeep.watchdog import WatchdogPolicy
@@ -70,6 +71,7 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How long workers may take to finish when the agent ends."""
     cloud: LinkSettings = LinkSettings()
     outbox: OutboxSettings = OutboxSettings()
+    audit: AuditSettings = AuditSettings()
     restart: RestartPolicy = RestartPolicy()
     watchdog: WatchdogPolicy = WatchdogPolicy()
     swap: SwapWay = "auto"
@@ -108,6 +110,7 @@ def workplace(loaded: AgentSettings, data: Path) -> Workplace:
         features=loaded.features,
         runtime=loaded.runtime,
         privacy=loaded.privacy,
+        audit_share=loaded.audit.share if loaded.gateway else 0.0,
     )
 
 

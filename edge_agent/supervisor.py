@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,11 @@ from edge_agent.cloud.link import CloudLink, DeviceReport
 from edge_agent.control import messages
 from edge_agent.control.run import AgentSocket
 from edge_agent.errors import AgentError, PackageDoesNotRun, WorkerFailed
+from edge_agent.risk import key as audit_key
+from edge_agent.risk.child import CalibrateProcess
+from edge_agent.risk.run import Risk
+from edge_agent.risk.store import Key
+from edge_agent.risk.watch import Terms
 from edge_agent.sdk.errors import LongstopError
 from edge_agent.settings import AgentSettings, run_folder, token, token_file, workplace
 from edge_agent.update import job
@@ -81,8 +86,12 @@ class Supervisor:
         )
         self._updates = Updates(self._store, self._update_of)
         self._agent_socket = AgentSocket(self, debug=debug)
+        self._calibrating = ThreadRunner("calibrate")
+        self._calibrate_process = CalibrateProcess(self._calibrating)
+        self._audited_lines: dict[Line, Key] = {}
         self._outbox: Outbox
         self._link: CloudLink
+        self._risk: Risk
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -130,8 +139,26 @@ class Supervisor:
                 report=self._report,
                 on_desired=self._updates.desire,
                 on_revision=self._agent_socket.revised,
+                on_answer=lambda answer: self._risk.answered(answer),  # noqa: PLW0108 - made below
+                on_refusal=lambda request: self._risk.refused(request),  # noqa: PLW0108
             )
             stack.push_async_callback(self._link.close)
+            judge = ThreadRunner("risk")
+            stack.callback(judge.close)
+            stack.callback(self._calibrating.close)
+            audit_key.read_or_make(self._data)
+            self._risk = await Risk.open(
+                self._data / "risk.db",
+                runner=judge,
+                clock=self._clock,
+                settings=settings.audit,
+                line=self._link,
+                calibrate=self._calibrate_process.calibrate,
+                report=self._link.noted,
+                on_change=self._link.news,
+            )
+            stack.push_async_callback(self._risk.close)
+            stack.callback(self._calibrate_process.close)
             await self._link.start()
             stack.push_async_callback(self._workers_end)
             stack.push_async_callback(self._updates.close)
@@ -184,6 +211,18 @@ class Supervisor:
 
     # -- what workers bring
 
+    def ready(self, said: handover.Ready, line: Line) -> None:
+        if said.certificate is None:
+            return
+        tell = partial(_tell_terms, line)
+        key = self._risk.joined(said.task, said.digest, said.certificate, said.uncertified, tell)
+        self._audited_lines[line] = key
+        line.gone.add_done_callback(lambda _: self._gone(line, tell))
+
+    def audited(self, said: handover.Audited, line: Line) -> None:
+        if (key := self._audited_lines.get(line)) is not None:
+            self._risk.audited(key, said.id, said.label, said.score, local=said.local)
+
     def escalate(self, said: handover.Escalate, body: bytearray, line: Line) -> None:
         try:
             escalation = handover.escalation_of(said, body, self._settings.device)
@@ -191,10 +230,15 @@ class Supervisor:
             log.error("worker.bad_question why=%s", error)
             line.send(handover.NoAnswer(said.id, "refused"))
             return
+        if said.kind == "audit":
+            if (key := self._audited_lines.get(line)) is not None:
+                self._risk.ask(key, escalation)
+            return
         outcome = asyncio.ensure_future(self._link.escalate(said.client, escalation))
         outcome.add_done_callback(partial(_tell, line, said.id))
 
     def record(self, record: v1.Answered) -> None:
+        self._risk.recorded(record.request_id, record.label)
         _ = self._link.record(record)  # when it ends, the link waits until it is durable
 
     def skipped(self, record: v1.Skipped) -> None:
@@ -226,6 +270,10 @@ class Supervisor:
         self._link.news()
 
     # -- parts
+
+    def _gone(self, line: Line, tell: Callable[[Terms], None]) -> None:
+        if (key := self._audited_lines.pop(line, None)) is not None:
+            self._risk.left(key, tell)
 
     def _transport(self) -> Transport:
         settings = self._settings
@@ -418,6 +466,19 @@ def _without(place: Workplace, avoid: tuple[str, ...]) -> Workplace:
         return place
     runtime = replace(place.runtime, choose=False, avoid=(*place.runtime.avoid, *avoid))
     return replace(place, runtime=runtime)
+
+
+def _tell_terms(line: Line, terms: Terms) -> None:
+    line.send(
+        handover.Terms(
+            threshold=terms.threshold,
+            certificate=terms.certificate,
+            mode=terms.mode,
+            why=terms.why,
+            certified_risk=terms.certified_risk,
+            curve=terms.curve,
+        )
+    )
 
 
 def _tell(line: Line, request_id: str, outcome: asyncio.Future[v1.Escalated | v1.Refused]) -> None:

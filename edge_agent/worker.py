@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
+from msgspec.structs import replace
 
 from edge_agent.cloud import handover
-from edge_agent.cloud.ask import SupervisorAsk
+from edge_agent.cloud.ask import SupervisorAsk, SupervisorAudits
 from edge_agent.cloud.line import Line
 from edge_agent.cloud.pipe import RecordPipe
 from edge_agent.errors import AgentError, BadOrder, SupervisorGone
@@ -62,12 +63,14 @@ def main() -> int:
 
 async def work(order: handover.WorkerOrder) -> int:
     """Serve until told to retire or left alone; gives back the exit code."""
-    from edge_agent.cascade.ports import InferRequest
+    from edge_agent.cascade.ports import InferRequest, Terms
     from edge_agent.cascade.privacy import Ruled
     from edge_agent.cascade.run import Cascade
     from edge_agent.engine import Engine
     from edge_agent.inlets import open_source
     from edge_agent.lookups import open_sources
+    from edge_agent.risk import key
+    from edge_agent.risk.audit import Audits
     from edge_agent.sources.arrays import Kind
 
     clock = SystemClock()
@@ -84,6 +87,14 @@ async def work(order: handover.WorkerOrder) -> int:
                 retire.set()
             case handover.Conditions():
                 pass
+            case handover.Terms():
+                cascade.terms = Terms(
+                    threshold=said.threshold,
+                    certificate=said.certificate if said.mode != "uncertified" else "",
+                    certified_risk=said.certified_risk,
+                    curve=said.curve,
+                    uncertified=said.why if said.mode == "safe" else engine.uncertified,
+                )
             case handover.Answer() | handover.NoAnswer():
                 ask.heard(said, order.task)
 
@@ -109,6 +120,10 @@ async def work(order: handover.WorkerOrder) -> int:
         await line.close()
         return DOES_NOT_RUN
     pipe = RecordPipe(order.record_fd, lambda count: line.send(handover.Missed(count)))
+    audits: SupervisorAudits | None = None
+    place = order.place
+    if place is not None and place.audit_share and (secret := key.read(Path(place.data))):
+        audits = SupervisorAudits(line, Audits(secret, place.audit_share))
     cascade = Cascade(
         engine=engine,
         ask=ask,
@@ -116,6 +131,7 @@ async def work(order: handover.WorkerOrder) -> int:
         clock=clock,
         device=order.device,
         privacy=None if order.place is None else Ruled(order.place.privacy),
+        audits=audits,
     )
 
     def answer(infer: Infer, data: bytes | bytearray | memoryview, received: float) -> Given:
@@ -167,6 +183,7 @@ async def work(order: handover.WorkerOrder) -> int:
             os.getpid(),
             runs_on=engine.runs_on,
             uncertified=engine.uncertified,
+            certificate=replace(engine.signed, gain=None),  # which is the worker's to use
         )
     )
     beating = asyncio.create_task(_beat(line, engine))

@@ -181,6 +181,8 @@ class Workplace(Struct, frozen=True, forbid_unknown_fields=True):
     """Sources by the name packages use."""
     runtime: RuntimeSettings = RuntimeSettings()
     privacy: PrivacySettings = PrivacySettings()
+    audit_share: float = 0.0
+    """Of requests, whose answers are compared with the cloud's."""
 
 
 class RunsOn(Struct, frozen=True):

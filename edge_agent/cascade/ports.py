@@ -114,6 +114,18 @@ class Privacy(Protocol):
         ...
 
 
+class Audits(Protocol):
+    """Which requests are compared with the cloud's answer, whatever theirs is."""
+
+    def chosen(self, request_id: str) -> bool:
+        """Asked before the model runs; the same for the same id."""
+        ...
+
+    def audited(self, request_id: str, label: str, score: float | None, *, local: bool) -> None:
+        """What the device says to an audited request, and whether that is the answer to it."""
+        ...
+
+
 class Ask(Protocol):
     """The way to the cloud model."""
 

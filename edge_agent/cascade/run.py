@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from edge_agent.cascade import decision, value
 from edge_agent.cascade.ports import (
     Ask,
+    Audits,
     CloudReply,
     Engine,
     InferRequest,
@@ -20,6 +21,7 @@ from edge_agent.cascade.ports import (
 )
 from edge_agent.cascade.privacy import Everything
 from edge_agent.sdk.messages import Reply, Timings
+from models.calibrate.decide import judge
 from models.pipeline.kinds import RAW
 from models.pipeline.values import Value
 from models.predict import Prediction
@@ -42,6 +44,7 @@ class Cascade:
         device: str,
         privacy: Privacy | None = None,
         tastes: value.Tastes | None = None,
+        audits: Audits | None = None,
     ) -> None:
         self._engine = engine
         self._ask = ask
@@ -52,6 +55,7 @@ class Cascade:
         self._tastes = tastes or value.Tastes()
         self.weather = value.Weather()
         """The link and the budget as they were last heard of."""
+        self._audits = audits
         self.terms = Terms(
             threshold=engine.threshold,
             certificate=engine.certificate,
@@ -99,10 +103,15 @@ class Cascade:
         )
         predicted = self._clock.monotonic()
         step = decision.step(case, decision.Predicted(prediction.confidence), predicted)
+        # Whether it is audited follows from its id alone, whatever the model said.
+        audited = self._audits is not None and self._audits.chosen(request.id)
+        audited = audited and self._audit(request, prediction, terms)
         match step.effects:
             case (decision.Answer() as answer,):
-                return self._give(request, prediction, terms, answer, None, 0, 0)
-        return self._carry_on(request, prediction, terms, step, predicted)
+                if audited:
+                    self._leave_audit(request, prediction)
+                return self._give(request, prediction, terms, answer, None, 0, 0, audited=audited)
+        return self._carry_on(request, prediction, terms, step, predicted, audited=audited)
 
     async def _carry_on(
         self,
@@ -111,6 +120,8 @@ class Cascade:
         terms: Terms,
         step: decision.Step,
         predicted: float,
+        *,
+        audited: bool,
     ) -> Reply:
         """Perform what was decided until it is to answer."""
         answer_by = step.state.answer_by
@@ -146,8 +157,17 @@ class Cascade:
                         case decision.Answer():
                             wait_us = _us(self._clock.monotonic() - predicted) if asked else 0
                             said = _result(asked) if effect.source == "cloud" else None
+                            if audited and not sent:
+                                self._leave_audit(request, prediction)
                             return self._give(
-                                request, prediction, terms, effect, said, wait_us, sent
+                                request,
+                                prediction,
+                                terms,
+                                effect,
+                                said,
+                                wait_us,
+                                sent,
+                                audited=audited,
                             )
                 else:
                     event = await self._heard(asked, wake_at)
@@ -168,6 +188,20 @@ class Cascade:
                     case v1.Refused(code):
                         return decision.CloudDeclined(code)
         return decision.Woke()
+
+    def _audit(self, request: InferRequest, prediction: Prediction, terms: Terms) -> bool:
+        """Say what the device would answer; false where nothing of the input may leave."""
+        if self._audits is None or self._privacy.leaving(request, prediction) is None:
+            return False
+        local = not judge(prediction.confidence, terms.threshold).hard
+        self._audits.audited(request.id, prediction.label, prediction.confidence, local=local)
+        return True
+
+    def _leave_audit(self, request: InferRequest, prediction: Prediction) -> None:
+        """Nobody asks the cloud about this request, so its audit does."""
+        question = self._question(request, prediction, 0.0)
+        if question is not None:
+            self._ask.leave(question, request.client, kind="audit", value=0.0)
 
     def _question(
         self, request: InferRequest, prediction: Prediction, timeout_s: float
@@ -198,6 +232,8 @@ class Cascade:
         said: v1.Escalated | None,
         wait_us: int,
         sent_bytes: int,
+        *,
+        audited: bool,
     ) -> Reply:
         """Write the record, then the reply."""
         engine = self._engine
@@ -238,6 +274,7 @@ class Cascade:
             degraded=answer.degraded,
             certified_risk=risk,
             certificate=terms.certificate,
+            audited=audited,
             sent_bytes=sent_bytes,
         )
         self._records.put(record)

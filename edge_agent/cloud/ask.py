@@ -7,6 +7,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Literal
 
 from edge_agent.cloud import handover
@@ -105,6 +106,18 @@ class SupervisorAsk:
                 waiting.set_result(v1.Escalated(id_, task, label, confidence, version, 0, answer))
             case handover.NoAnswer(_, reason):
                 waiting.set_result(_refused(reason, "said by the supervisor"))
+
+
+class SupervisorAudits:
+    """Which requests are audited, and the word to the supervisor about each."""
+
+    def __init__(self, line: Line, chosen: Callable[[str], bool]) -> None:
+        self._line = line
+        self.chosen = chosen
+
+    def audited(self, request_id: str, label: str, score: float | None, *, local: bool) -> None:
+        """Said in the order of the decisions, before any question about the request."""
+        self._line.send(handover.Audited(request_id, label, score, local))
 
 
 def _refused(code: str, message: str) -> v1.Refused:

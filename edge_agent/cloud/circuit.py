@@ -183,6 +183,11 @@ def obstacle(state: Circuit, now: float, *, connected: bool) -> str:
     return ""
 
 
+def quiet(state: Circuit) -> bool:
+    """Whether the link is up and has nothing else to do: the turn of what nobody waits for."""
+    return state.up and not (state.live or state.from_backlog or state.more_waiting)
+
+
 def step(state: Circuit, event: Event, now: float) -> Step:
     """Take note of the event, then do whatever is due."""
     return _due(_noted(state, event, now), now)

@@ -24,6 +24,8 @@ from edge_agent.cloud.price import Weighed
 from edge_agent.errors import BadOrder
 from edge_agent.sdk import wire
 from edge_agent.workplace import RunsOn, SourceSettings, SourceState, Workplace
+from models.calibrate.certificate import Certificate
+from models.calibrate.curve import Curve
 from sync.errors import MalformedMessage
 from sync.wire import codec, v1
 
@@ -73,6 +75,8 @@ class Ready(Struct, frozen=True, tag_field="op", tag="ready", omit_defaults=True
     runs_on: RunsOn | None = None
     uncertified: str | None = None
     """Why no answer carries the package's promise here; None where its certificate holds."""
+    certificate: Certificate | None = None
+    """The package's own."""
 
 
 class Failed(Struct, frozen=True, tag_field="op", tag="failed"):
@@ -105,6 +109,19 @@ class Considered(Struct, frozen=True, tag_field="op", tag="considered"):
     """Hard inputs in the order they came, escalated or not: what the price is made from."""
 
     inputs: tuple[Weighed, ...]
+
+
+class Audited(Struct, frozen=True, tag_field="op", tag="audited"):
+    """This request is audited: what the device says to it. Comes before any question about it.
+
+    Where the cloud would not be asked, a question of kind `audit` follows.
+    """
+
+    id: str
+    label: str
+    score: float | None
+    local: bool
+    """Answered here because the terms in force allow it."""
 
 
 class Unanswered(Struct, frozen=True, tag_field="op", tag="unanswered"):
@@ -176,14 +193,38 @@ class Conditions(Struct, frozen=True, tag_field="op", tag="conditions", omit_def
     """Units of each byte of it."""
 
 
+class Terms(Struct, frozen=True, tag_field="op", tag="terms", omit_defaults=True):
+    """From where on the device answers by itself, and what that is worth. Comes after `Ready`,
+    and again when it changes; until then the package's own certificate says so.
+    """
+
+    threshold: float | None
+    certificate: str
+    mode: Literal["certified", "safe", "uncertified"]
+    why: str = ""
+    certified_risk: float | None = None
+    """At the threshold; None where nothing is promised."""
+    curve: Curve | None = None
+    """At every other one."""
+
+
 class Retire(Struct, frozen=True, tag_field="op", tag="retire"):
     """Stop accepting, finish, end."""
 
 
 FromWorker = (
-    Ready | Failed | Alive | Escalate | Considered | Unanswered | Missed | SourceSaid | Drained
+    Ready
+    | Failed
+    | Alive
+    | Escalate
+    | Audited
+    | Considered
+    | Unanswered
+    | Missed
+    | SourceSaid
+    | Drained
 )
-ToWorker = Answer | NoAnswer | Conditions | Retire
+ToWorker = Answer | NoAnswer | Conditions | Terms | Retire
 
 _encoder = msgspec.json.Encoder()
 _from_worker = msgspec.json.Decoder(FromWorker)

@@ -71,6 +71,8 @@ class CloudLink:
         report: What the next heartbeat should say.
         on_desired: Called with what each heartbeat's reply wants the device to run.
         on_revision: Called with a client's name once a revision waits for it.
+        on_answer: Called with every answer of the cloud, whoever asked.
+        on_refusal: Called with the id of a request the cloud will never answer.
     """
 
     def __init__(
@@ -86,6 +88,8 @@ class CloudLink:
         report: Callable[[], DeviceReport],
         on_desired: Callable[[tuple[v1.Desired, ...]], None],
         on_revision: Callable[[str], None],
+        on_answer: Callable[[v1.Escalated], None] = lambda _: None,
+        on_refusal: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._device = device
         self._agent_version = agent_version
@@ -98,6 +102,8 @@ class CloudLink:
         self._settings = settings
         self._report = report
         self._on_desired = on_desired
+        self._on_answer = on_answer
+        self._on_refusal = on_refusal
         self._circuit = Circuit(pace=settings.pace)
         self._books = Books(outbox, clock)
         self._questions = Questions(
@@ -163,6 +169,21 @@ class CloudLink:
     def lose(self, count: int, reason: str) -> Awaitable[object]:
         """Records that a worker had to drop."""
         return self._books.lose(count, reason)
+
+    def quiet(self) -> bool:
+        """Whether the link is up and has nothing else to do."""
+        return self._transport.connected and circuit.quiet(self._circuit)
+
+    async def audit(self, question: v1.Escalation) -> v1.Escalated | v1.Refused:
+        """Ask where nobody waits and nothing is owed; without an answer, ask again later."""
+        event, busy_s = await self._exchange(question)
+        match event:
+            case settlement.AnswerCame(answer):
+                return answer
+            case settlement.RefusedForGood(code):
+                return v1.Refused(code, "the cloud will not answer this", permanent=True)
+            case _:
+                return v1.Refused("overloaded", "no answer", permanent=False, retry_after_s=busy_s)
 
     def news(self) -> None:
         """Something the gateway should hear before the next regular heartbeat."""
@@ -232,6 +253,7 @@ class CloudLink:
         try:
             reply = await self._transport.exchange(question, timeout_s=timeout_s)
         except MessageTooLarge as error:
+            self._on_refusal(question.request_id)
             return settlement.RefusedForGood(error.code), 0.0
         except (LinkError, WireError) as error:
             log.debug("question.unanswered request=%s why=%s", question.request_id, error)
@@ -240,6 +262,13 @@ class CloudLink:
             log.warning("question.answer_of_another got=%.80r", reply.request_id)
             return settlement.ExchangeFailed("odd_reply"), 0.0
         event = settlement.event_of(reply)
+        match event:
+            case settlement.AnswerCame(answer):
+                self._on_answer(answer)
+            case settlement.RefusedForGood():
+                self._on_refusal(question.request_id)
+            case _:
+                pass  # it will be asked again
         busy = event == settlement.ExchangeFailed("overloaded")
         return event, reply.retry_after_s if busy and isinstance(reply, v1.Refused) else 0.0
 

@@ -36,7 +36,11 @@ _POLL_S = 0.005
 class Ears(Protocol):
     """Who hears what workers bring."""
 
+    def ready(self, said: handover.Ready, line: Line) -> None: ...
+
     def escalate(self, said: handover.Escalate, body: bytearray, line: Line) -> None: ...
+
+    def audited(self, said: handover.Audited, line: Line) -> None: ...
 
     def record(self, record: v1.Answered) -> None: ...
 
@@ -135,6 +139,7 @@ class WorkerProcess:
             case handover.Ready():
                 if not self.ready.done():
                     self.ready.set_result(said)
+                    self._ears.ready(said, self._line)
             case handover.Failed(code, message):
                 self._fail(PackageDoesNotRun(message, code=code))
             case handover.Alive():
@@ -142,6 +147,8 @@ class WorkerProcess:
                     self.on_alive(said)
             case handover.Escalate():
                 self._ears.escalate(said, frame.body, self._line)
+            case handover.Audited():
+                self._ears.audited(said, self._line)
             case handover.Missed(count):
                 self._ears.missed(count)
             case handover.SourceSaid(state):
