@@ -10,28 +10,26 @@
 3. A model that takes less than `INLINE_BELOW_S` runs in the caller's thread: a thread would cost
    more than it saves. A slower one has a thread of its own, so that it holds up nobody else; so has
    one that waits for features.
-4. A request that could not be done by its deadline is refused before it begins, by the time the
-   ones before it are going to take. A late answer helps nobody and delays the next.
+4. Who runs when, and with whom together, is `admission`'s; what is remembered is `cache`'s.
 """
 
 import contextlib
 import logging
-import math
 import os
 import shutil
 import statistics
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
-from edge_agent.errors import Overloaded
-from edge_agent.workplace import RunsOn, Workplace
+from edge_agent.admission import Admission
+from edge_agent.cache import Cache, key_of
+from edge_agent.workplace import CacheSettings, RunsOn, Workplace
 from models import package, placement
 from models.calibrate.binding import binding
 from models.calibrate.certificate import Certificate
@@ -55,6 +53,13 @@ Measure = Callable[[Order], str | None]
 """Measures what an order says and keeps it; gives back why it did not work."""
 INLINE_BELOW_S = 500e-6
 WARM_UPS = 30
+WARM_UP_S = 2.0
+"""A slow model is warm after fewer."""
+_TRIED_TOGETHER = 4
+_WORTH = 0.8
+"""A batch that takes more than this share of single runs is not worth its wait."""
+_SAME = 1e-6
+"""Between confidences: rounding, far below any step of a certificate's threshold."""
 QUEUE = 64
 MEASURE_S = 20.0
 """A measuring process that has not ended by then is killed; a slow device imports for seconds."""
@@ -62,12 +67,6 @@ CHOICES, ARTEFACTS = "choices", "artefacts"
 """Folders of the data folder: what runs where, by task and package; what was made for this CPU."""
 _CHOICES_KEPT = 8
 """Packages of a task whose choices are kept; a device has two or three at a time."""
-_WEIGHT = 0.1
-"""Of the newest run in the typical one."""
-_REMEMBERED = 256
-"""Runs whose 99th percentile is told."""
-_HICCUP = 5
-"""A run this many times slower than the typical one says more about the machine's other work."""
 
 
 class Engine:
@@ -84,6 +83,8 @@ class Engine:
         runs_on: RunsOn | None = None,
         uncertified: str | None = None,
         queue: int = QUEUE,
+        batch: int = 1,
+        cache: CacheSettings | None = None,
     ) -> None:
         manifest = predictor.package.manifest
         self.task = manifest.task
@@ -103,17 +104,21 @@ class Engine:
         """What escalating gains by score; no promise, so it serves where no certificate holds."""
         self.uncertified = uncertified
         """Why the certificate means nothing here; None where it holds."""
-        self.typical_s = typical_s
         self.runs_on = runs_on or _runs_on(predictor, None)
         self._spec = manifest.input
-        self._predictor = predictor
         self._runner = runner
-        self._inline = isinstance(runner, InlineRunner)
-        self._clock = clock
-        self._queue = queue
-        self._waiting = 0
-        self._begun: float | None = None
-        self._took: deque[float] = deque((typical_s,), maxlen=_REMEMBERED)
+        self._admission = Admission(
+            predictor,
+            task=self.task,
+            runner=runner,
+            clock=clock,
+            typical_s=typical_s,
+            queue=queue,
+            batch=batch,
+        )
+        self._cache: Cache[Prediction] | None = None
+        if cache is not None and cache.ttl_s > 0:
+            self._cache = Cache(ttl_s=cache.ttl_s, entries=cache.entries, now=clock.monotonic)
 
     @classmethod
     def load(
@@ -150,15 +155,19 @@ class Engine:
         predictor, opener, uncertified = _best(opened, whole, given, chosen)
         typical_s = warm_up(predictor.without_sources)
         waits = any(isinstance(node, Features) for node in whole.pipeline.nodes)
+        inline = typical_s < inline_below_s and not waits
         return cls(
             predictor,
             digest=digest,
-            runner=InlineRunner() if typical_s < inline_below_s and not waits else thread(),
+            runner=InlineRunner() if inline else thread(),
             clock=clock,
             typical_s=typical_s,
             runs_on=_runs_on(predictor, opener),
             uncertified=uncertified,
             queue=queue,
+            batch=1 if inline or waits else shared(predictor, given.runtime.batch, typical_s),
+            # What a source says of a key may change, and the input would be the same.
+            cache=None if waits else given.cache,
         )
 
     def read(
@@ -169,65 +178,47 @@ class Engine:
 
     def predict_now(self, sample: Value, *, until: float) -> Prediction | None:
         """As `predict`, where the model runs in the caller's thread; None where it does not."""
-        if not self._inline:
+        if self._cache is not None or not self._admission.inline:
             return None
-        if until <= self._clock.monotonic():
-            self._check_room(until)
-        prediction = self._run(sample)
-        self._learn(prediction)
-        return prediction
+        return self._admission.run_now(sample, until)
 
-    async def predict(self, sample: Value, *, until: float) -> Prediction:
-        """Run the model. Raises `Overloaded`, `models.errors.RuntimeFailed`."""
-        self._check_room(until)
-        self._waiting += 1
-        try:
-            prediction = await self._runner.submit(partial(self._run, sample))
-        finally:
-            self._waiting -= 1
-        self._learn(prediction)
-        return prediction
+    async def predict(
+        self,
+        sample: Value,
+        *,
+        until: float,
+        client: str = "",
+        data: bytes | bytearray | memoryview | None = None,
+    ) -> Prediction:
+        """Run the model. Raises `Overloaded`, `models.errors.RuntimeFailed`.
 
-    def _check_room(self, until: float) -> None:
-        """Return if one more can be done by then. Raises `Overloaded`."""
-        left_s = until - self._clock.monotonic()
-        needed_s = (self._waiting + 1) * self.typical_s
-        # An idle model always begins while time is left: were it to refuse by its memory of one
-        # slow run, it would never learn better.
-        late = left_s <= 0 or (self._waiting > 0 and needed_s > left_s)
-        if late or self._waiting >= self._queue:
-            raise Overloaded(
-                f"task {self.task!r} has {self._waiting} inputs waiting and needs about"
-                f" {needed_s * 1000:.1f} ms for one more, {max(left_s, 0) * 1000:.1f} ms are left;"
-                " ask less often, or allow more time"
-            )
+        Clients take turns; `data`, where it is given, is what the cache knows the sample by.
+        """
+        if self._cache is None or data is None:
+            return await self._admission.run(sample, until, client)
+        said, known = await self._cache.get(
+            key_of(data, repr(getattr(sample, "shape", None)), self.digest),
+            lambda: self._admission.run(sample, until, client),
+        )
+        return replace(said, prepare_us=0, run_us=0) if known else said
 
-    def _learn(self, prediction: Prediction) -> None:
-        took_s = (prediction.prepare_us + prediction.run_us) / 1e6
-        self._took.append(took_s)
-        self.typical_s += _WEIGHT * (min(took_s, _HICCUP * self.typical_s) - self.typical_s)
+    @property
+    def typical_s(self) -> float:
+        """What one sample takes."""
+        return self._admission.typical_s
 
     @property
     def running_s(self) -> float:
         """How long the model has been on the run it is on; 0 for none."""
-        begun = self._begun
-        return 0.0 if begun is None else max(0.0, self._clock.monotonic() - begun)
+        return self._admission.running_s
 
     @property
     def p99_s(self) -> float:
         """What all but one of a hundred of its last runs took."""
-        took = sorted(self._took)
-        return took[max(0, math.ceil(0.99 * len(took)) - 1)]
+        return self._admission.p99_s
 
     def close(self) -> None:
         self._runner.close()
-
-    def _run(self, sample: Value) -> Prediction:
-        self._begun = self._clock.monotonic()
-        try:
-            return self._predictor.predict(sample)
-        finally:
-            self._begun = None
 
 
 def certified_risk(certificate: Certificate, threshold: float | None) -> float | None:
@@ -240,9 +231,34 @@ def certified_risk(certificate: Certificate, threshold: float | None) -> float |
 def warm_up(predictor: Predictor) -> float:
     """Run a model until it is as fast as it gets; gives back what one run takes, in seconds."""
     sample = predictor.golden_samples()[0]
-    runs = (predictor.predict(sample) for _ in range(WARM_UPS))
-    took = [run.prepare_us + run.run_us for run in runs]
-    return statistics.median(took[WARM_UPS // 2 :]) / 1e6
+    took: list[float] = []
+    while len(took) < WARM_UPS and sum(took) < WARM_UP_S * 1e6:
+        run = predictor.predict(sample)
+        took.append(run.prepare_us + run.run_us)
+    return statistics.median(took[len(took) // 2 :]) / 1e6
+
+
+def shared(predictor: Predictor, most: int, typical_s: float) -> int:
+    """How many samples may share a run: 1 where a batch says anything else, or is no faster."""
+    if most < 2 or not predictor.graph.together:
+        return 1
+    golden = predictor.golden_samples()
+    samples = [golden[at % len(golden)] for at in range(_TRIED_TOGETHER)]
+    alone = [predictor.predict(sample) for sample in samples]
+    predictor.predict_batch(samples)  # a runtime may prepare for a batch of this size first
+    together = predictor.predict_batch(samples)
+    if any(one.label != other.label for one, other in zip(alone, together, strict=True)):
+        return 1
+    if not all(_same(one, other) for one, other in zip(alone, together, strict=True)):
+        return 1
+    took_s = (together[0].prepare_us + together[0].run_us) / 1e6
+    return most if took_s < _WORTH * typical_s * len(samples) else 1
+
+
+def _same(one: Prediction, other: Prediction) -> bool:
+    if one.confidence is None or other.confidence is None:
+        return one.confidence is other.confidence
+    return abs(one.confidence - other.confidence) <= _SAME
 
 
 class _Opened(NamedTuple):

@@ -17,6 +17,7 @@ from edge_agent.upkeep.restart import RestartPolicy
 from edge_agent.upkeep.shares import SwapWay, TaskSettings
 from edge_agent.upkeep.watchdog import WatchdogPolicy
 from edge_agent.workplace import (
+    CacheSettings,
     FeatureTable,
     HttpTable,
     PrivacySettings,
@@ -66,6 +67,7 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     custom_steps: bool = False
     """Whether packages may bring Python code, which then runs with all rights of the worker."""
     runtime: RuntimeSettings = RuntimeSettings()
+    cache: CacheSettings = CacheSettings()
     privacy: PrivacySettings = PrivacySettings()
     stop_s: Annotated[float, Meta(ge=0)] = 5.0
     """How long workers may take to finish when the agent ends."""
@@ -109,6 +111,7 @@ def workplace(loaded: AgentSettings, data: Path) -> Workplace:
         custom_steps=loaded.custom_steps,
         features=loaded.features,
         runtime=loaded.runtime,
+        cache=loaded.cache,
         privacy=loaded.privacy,
         audit_share=loaded.audit.share if loaded.gateway else 0.0,
     )

@@ -150,6 +150,8 @@ class RuntimeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     precision: Literal["f32", "bf16", "f16"] = "f32"
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
     """Of one model. Where it is 1 and the device has more than two cores, 2 are tried as well."""
+    batch: Annotated[int, Meta(ge=1, le=256)] = 8
+    """The most requests that share a run when several wait; 1 for never."""
     avoid: tuple[str, ...] = ()
     """Runtimes and providers never to be used (`openvino`, `cuda`); `*` for all but a model's own
     runtime on the processor."""
@@ -167,6 +169,15 @@ class PrivacySettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Fields of records that may leave, and no others, where `escalate` is `features`."""
 
 
+class CacheSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model said is remembered for inputs that come again."""
+
+    ttl_s: Annotated[float, Meta(ge=0.0)] = 0.0
+    """How long; 0 for not at all."""
+    entries: Annotated[int, Meta(ge=1)] = 1024
+    """The most for one task."""
+
+
 class Workplace(Struct, frozen=True, forbid_unknown_fields=True):
     """The same for every worker of a device."""
 
@@ -180,6 +191,7 @@ class Workplace(Struct, frozen=True, forbid_unknown_fields=True):
     features: dict[str, FeatureTable] = {}
     """Sources by the name packages use."""
     runtime: RuntimeSettings = RuntimeSettings()
+    cache: CacheSettings = CacheSettings()
     privacy: PrivacySettings = PrivacySettings()
     audit_share: float = 0.0
     """Of requests, whose answers are compared with the cloud's."""

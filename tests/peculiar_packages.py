@@ -68,18 +68,19 @@ def act(sample):
         kept.append(np.ones(8 << 20, np.uint8))
     if deed == {IS_NAN}:
         return np.full(2, np.nan, np.float32)
-    if deed == {IS_SLOW}:
-        time.sleep(0.02)
+    time.sleep({TAKES_S})
     return np.ascontiguousarray(sample[::-1])
 """
-SLEEPS, SPINS, CRASHES, LEAKS, IS_NAN, IS_SLOW = 101.0, 102.0, 103.0, 104.0, 105.0, 106.0
+SLEEPS, SPINS, CRASHES, LEAKS, IS_NAN = 101.0, 102.0, 103.0, 104.0, 105.0
 LEAK_BYTES = 8 << 20
 
 
-def build_acting(into: Path, version: str = "1", *, task: str = "acts", first: str = "") -> Path:
+def build_acting(
+    into: Path, version: str = "1", *, task: str = "acts", first: str = "", takes_s: float = 0.0
+) -> Path:
     """As `build_custom`, and does what its first number says: see `ACTS`.
 
-    `first` is code that runs when the package is loaded.
+    `first` is code that runs when the package is loaded; each run takes `takes_s` at the least.
     """
     named = {
         "SLEEPS": SLEEPS,
@@ -87,7 +88,7 @@ def build_acting(into: Path, version: str = "1", *, task: str = "acts", first: s
         "CRASHES": CRASHES,
         "LEAKS": LEAKS,
         "IS_NAN": IS_NAN,
-        "IS_SLOW": IS_SLOW,
+        "TAKES_S": takes_s,
     }
     source = ACTS
     for name, number in named.items():

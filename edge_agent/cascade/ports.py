@@ -94,7 +94,9 @@ class Engine(Protocol):
         """As `predict`, where the model runs in the caller's thread; None where it does not."""
         ...
 
-    async def predict(self, sample: Value, *, until: float) -> Prediction:
+    async def predict(
+        self, sample: Value, *, until: float, client: str = "", data: Bytes | None = None
+    ) -> Prediction:
         """Run the model. Raises `Overloaded` at once when it could not be done by `until`."""
         ...
 

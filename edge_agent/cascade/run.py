@@ -86,7 +86,10 @@ class Cascade:
         return self._judge(request, prediction)
 
     async def _predict(self, request: InferRequest, sample: Value) -> Reply:
-        given = self._judge(request, await self._engine.predict(sample, until=request.until))
+        prediction = await self._engine.predict(
+            sample, until=request.until, client=request.client, data=request.data
+        )
+        given = self._judge(request, prediction)
         return given if isinstance(given, Reply) else await given
 
     def _judge(

@@ -81,6 +81,11 @@ class Graph:
         """What runs the model of that name."""
         return self._runtimes[node]
 
+    @property
+    def together(self) -> bool:
+        """Whether samples can share a run of its model."""
+        return self._together is not None
+
     def prepare(self, sample: Value) -> Places:
         """One raw sample as far as no model is needed."""
         places = self._blank.copy()

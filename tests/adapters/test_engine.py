@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edge_agent.engine import Engine
+from edge_agent.engine import Engine, shared
 from edge_agent.errors import Overloaded
+from edge_agent.workplace import CacheSettings
 from models import package
 from models.errors import HashMismatch, PackageError
 from models.manifest import Role, decode, encode
 from models.pipeline.features_twin import FeatureTable
-from models.predict import Predictor
+from models.predict import Prediction, Predictor
 from models.twins import build_twin
 from sync.runner import InlineRunner, Runner, T, ThreadRunner
 from tests.local_device import easy
@@ -47,6 +48,13 @@ class Held:
         self.open.append(lambda: future.set_result(call()))
         return future
 
+    async def end_all(self) -> None:
+        """One after the other: the next begins when the one before it has ended."""
+        while self.open:
+            self.open.pop(0)()
+            for _ in range(3):
+                await asyncio.sleep(0)
+
     def close(self) -> None:
         """Nothing runs."""
 
@@ -55,15 +63,26 @@ def tell(story: Coroutine[object, object, None]) -> None:
     asyncio.run(asyncio.wait_for(story, timeout=10))
 
 
-def engine_on(folder: Path, runner: Runner, *, typical_s: float = 0.01, queue: int = 64) -> Engine:
+def engine_on(
+    folder: Path,
+    runner: Runner,
+    *,
+    typical_s: float = 0.01,
+    queue: int = 64,
+    batch: int = 1,
+    cache: CacheSettings | None = None,
+    clock: Hands | None = None,
+) -> Engine:
     predictor = Predictor.load(package.read(build_twin("sides", "3", folder / "p"), Role.EDGE))
     return Engine(
         predictor,
         digest="ab" * 32,
         runner=runner,
-        clock=Hands(),
+        clock=clock or Hands(),
         typical_s=typical_s,
         queue=queue,
+        batch=batch,
+        cache=cache,
     )
 
 
@@ -79,8 +98,7 @@ def test_a_request_that_would_be_late_behind_the_others_is_refused_at_once(
             await engine.predict(easy(), until=100.035)
         patient = asyncio.ensure_future(engine.predict(easy(), until=100.3))
         await asyncio.sleep(0)
-        for end in runner.open:
-            end()
+        await runner.end_all()
         assert [one.label for one in await asyncio.gather(*accepted, patient)] == ["left"] * 4
 
     tell(story())
@@ -94,9 +112,107 @@ def test_the_queue_is_bounded_whatever_the_deadlines(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
             await engine.predict(easy(), until=1e9)
-        for end in runner.open:
-            end()
+        await runner.end_all()
         await asyncio.gather(*accepted)
+
+    tell(story())
+
+
+def test_a_flood_of_one_client_costs_another_one_turn(tmp_path: Path) -> None:
+    async def story() -> None:
+        runner = Held()
+        engine = engine_on(tmp_path, runner, queue=8)
+        ended: list[str] = []
+
+        async def ask(client: str) -> None:
+            try:
+                await engine.predict(easy(), until=1e9, client=client)
+                ended.append(client)
+            except Overloaded:
+                ended.append(f"{client} overloaded")
+
+        asking = [asyncio.ensure_future(ask("flood")) for _ in range(20)]
+        await asyncio.sleep(0)
+        asking.append(asyncio.ensure_future(ask("calm")))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert ended == ["flood overloaded"] * 13
+        await runner.end_all()
+        await asyncio.gather(*asking)
+        assert ended[13:] == ["flood", "flood", "calm", *["flood"] * 5]
+
+    tell(story())
+
+
+def test_what_is_late_when_its_turn_comes_is_not_run(tmp_path: Path) -> None:
+    async def story() -> None:
+        runner, clock = Held(), Hands()
+        engine = engine_on(tmp_path, runner, clock=clock)
+        first = asyncio.ensure_future(engine.predict(easy(), until=1e9))
+        second = asyncio.ensure_future(engine.predict(easy(), until=100.5))
+        await asyncio.sleep(0)
+        clock.at = 101.0
+        await runner.end_all()
+        await first
+        with pytest.raises(Overloaded, match=r"0\.0 ms are left"):
+            await second
+
+    tell(story())
+
+
+def test_requests_that_wait_share_a_run_and_get_what_each_would_get_alone(tmp_path: Path) -> None:
+    async def story() -> None:
+        runner = Held()
+        engine = engine_on(tmp_path, runner, batch=8)
+        labels = (0, 1, 2, 0, 2, 1)
+        asked = [asyncio.ensure_future(engine.predict(easy(one), until=1e9)) for one in labels]
+        await asyncio.sleep(0)
+        runner.open.pop(0)()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert len(runner.open) == 1, "the five that waited share one run"
+        await runner.end_all()
+        alone = engine_on(tmp_path / "alone", InlineRunner())
+        for label, said in zip(labels, await asyncio.gather(*asked), strict=True):
+            single = await alone.predict(easy(label), until=1e9)
+            assert (said.label, said.confidence) == (single.label, single.confidence)
+
+    tell(story())
+
+
+def test_a_model_takes_several_at_once_only_where_they_answer_as_one(tmp_path: Path) -> None:
+    predictor = Predictor.load(package.read(build_tiny(tmp_path), Role.EDGE))
+    assert shared(predictor, 1, typical_s=1.0) == 1
+    assert shared(predictor, 8, typical_s=1.0) == 8
+    assert shared(predictor, 8, typical_s=1e-9) == 1, "no faster together"
+
+
+def test_the_same_input_again_is_answered_from_the_cache_until_it_is_old(tmp_path: Path) -> None:
+    async def story() -> None:
+        clock, runner = Hands(), Held()
+        engine = engine_on(tmp_path, runner, clock=clock, cache=CacheSettings(ttl_s=10.0))
+
+        def ask(label: int) -> asyncio.Future[Prediction]:
+            sample = easy(label)
+            return asyncio.ensure_future(engine.predict(sample, until=1e9, data=sample.tobytes()))
+
+        first, same, other = ask(0), ask(0), ask(1)
+        await asyncio.sleep(0)
+        await runner.end_all()
+        assert [one.label for one in await asyncio.gather(first, same, other)] == [
+            "left",
+            "left",
+            "middle",
+        ]
+        again = await ask(0)
+        assert (again.label, again.run_us) == ("left", 0)
+        clock.at += 11.0
+        late = ask(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(runner.open) == 1
+        await runner.end_all()
+        await late
 
     tell(story())
 

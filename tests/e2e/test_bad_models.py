@@ -1,13 +1,15 @@
 """Models that hang, crash, leak and answer nonsense: the device goes on answering."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge_agent.sdk import Answer, Client, DeadlineExceeded, LongstopError
+from edge_agent.sdk import Answer, Client, DeadlineExceeded, LongstopError, Overloaded
+from edge_agent.workplace import Workplace
 from tests.peculiar_packages import (
     CRASHES,
     IS_NAN,
@@ -16,6 +18,7 @@ from tests.peculiar_packages import (
     SPINS,
     build_acting,
 )
+from tests.played_supervisor import PlayedSupervisor
 from tests.programs import Agent, Gateway, until
 
 pytestmark = pytest.mark.e2e
@@ -124,6 +127,49 @@ def test_a_leaking_model_is_renewed_before_it_eats_the_device(
         assert troubles == [], "nobody noticed"
         assert "worker.renewed task=acts beside=True" in agent.said()
         assert "by=memory" not in agent.said()
+
+
+def test_a_flooding_program_is_told_so_and_another_is_answered(tmp_path: Path) -> None:
+    """Everybody at once, as fast as they can: the line before the model has 64 places."""
+    package = build_acting(tmp_path / "p", takes_s=0.005)
+    overloaded: list[Overloaded] = []
+    troubles: list[LongstopError] = []
+    flooded = 0
+    stop = threading.Event()
+    lock = threading.Lock()
+
+    def flood(device: PlayedSupervisor) -> None:
+        nonlocal flooded
+        with Client(TASK, name="flood", run=device.folder) as client:
+            while not stop.is_set():
+                try:
+                    ask(client)
+                    with lock:
+                        flooded += 1
+                except Overloaded as error:
+                    overloaded.append(error)
+                    time.sleep(0.01)
+                except LongstopError as error:
+                    troubles.append(error)
+
+    with PlayedSupervisor(tmp_path, package, TASK) as device:
+        device.place = Workplace(data=str(tmp_path), custom_steps=True)
+        device.start_ready()
+        flooding = [threading.Thread(target=flood, args=(device,)) for _ in range(100)]
+        for thread in flooding:
+            thread.start()
+        try:
+            until(lambda: overloaded, what="somebody is told")
+            with Client(TASK, name="calm", run=device.folder) as calm:
+                for _ in range(10):
+                    assert ask(calm).label == "honest"
+        finally:
+            stop.set()
+            for thread in flooding:
+                thread.join()
+    assert flooded > 0
+    assert troubles == []
+    assert "ask less often" in str(overloaded[0])
 
 
 def test_a_crash_loop_falls_back_to_the_package_before(gateway: Gateway, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ DEVICE = set(
     "anyio certifi cffi click click-default-group cryptography flatbuffers h11 httpcore httpx idna"
     " msgspec numpy onnxruntime packaging paho-mqtt pillow pip pluggy protobuf pycparser"
     " python-dateutil sqlite-fts4 sqlite-utils tabulate typing-extensions tzdata uvloop"
-    " zstandard".split()
+    " xxhash zstandard".split()
 )
 # These call home, or replace what we chose to leave out.
 UNWANTED = {"huggingface-hub", "openvino-telemetry", "torch", "opentelemetry-exporter-otlp"}
