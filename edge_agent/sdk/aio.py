@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
-from edge_agent.sdk import agent, messages
+from edge_agent.sdk import agent
 from edge_agent.sdk.answer import Answer, Revision, Status
-from edge_agent.sdk.call import Call, now
+from edge_agent.sdk.call import Call, NotOurs, now
 from edge_agent.sdk.channel import Channel
 from edge_agent.sdk.connection import Broken, NotListening
 from edge_agent.sdk.errors import AgentUnavailable, ClientClosed, LongstopError
@@ -68,11 +68,14 @@ class AsyncClient:
             else:
                 await self._room.acquire()  # at once
             try:
-                return call.finish(await self._persist(call))
+                answer = await self._persist(call)
             finally:
                 self._room.release()
         except TimeoutError:
             raise call.exceeded() from call.trouble
+        if isinstance(answer, Answer):
+            return answer
+        raise answer
 
     async def revisions(self, *, wait_s: float = 0.0) -> AsyncIterator[Revision]:
         """The cloud's later answers, oldest first; see `Client.revisions`."""
@@ -125,7 +128,7 @@ class AsyncClient:
             self._path = task_socket(self._folder, self.task)
         return self.task
 
-    async def _persist(self, call: Call) -> messages.Reply | messages.Refused:
+    async def _persist(self, call: Call) -> Answer | LongstopError:
         """Send until there is a reply. Raises `TimeoutError` at the deadline."""
         while True:
             try:
@@ -138,7 +141,7 @@ class AsyncClient:
                 pause = call.went_wrong(error)
             await asyncio.sleep(pause)
 
-    async def _attempt(self, call: Call) -> messages.Reply | messages.Refused:
+    async def _attempt(self, call: Call) -> Answer | LongstopError:
         if self._closed:
             raise ClientClosed("this client is closed; make a new one")
         if call.remaining_s() <= 0:
@@ -148,16 +151,17 @@ class AsyncClient:
             channel = await Channel.open(self._path, age=self._age)
         try:
             frame = await channel.exchange((call.head(), call.data), call.until)
-            reply = messages.read_reply(frame.meta)
-            if reply.id != call.id and (reply.ok or reply.id):
-                raise Broken("the reply belongs to another request")
+            outcome = call.finish(frame.meta)
+        except NotOurs as error:
+            channel.close()
+            raise Broken("the reply belongs to another request") from error
         except BaseException:
             # Cancelled, too: the reply would come to whoever uses the connection next.
             channel.close()
             raise
         self._reached = True
-        self._give_back(channel, go_away=reply.go_away)
-        return reply
+        self._give_back(channel, go_away=outcome.go_away)
+        return outcome.answer
 
     def _give_back(self, channel: Channel, *, go_away: bool) -> None:
         old: list[Channel] = []

@@ -5,12 +5,13 @@
 3. Only three things end it: a reply, a named refusal, the deadline.
 """
 
-import secrets
+import os
 import time
+from typing import NamedTuple
 
 from edge_agent.sdk import messages, wire
 from edge_agent.sdk.answer import Answer, AnswerTimings
-from edge_agent.sdk.errors import BadArgument, DeadlineExceeded, error_of
+from edge_agent.sdk.errors import BadArgument, DeadlineExceeded, LongstopError, error_of
 from edge_agent.sdk.tensor import Tensor
 
 LONGEST_DEADLINE_MS = 30_000
@@ -21,9 +22,24 @@ LONGEST_PAUSE_S = 0.05
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
+_clock_gettime = time.clock_gettime
+
+
+class Outcome(NamedTuple):
+    """What a reply came to."""
+
+    answer: Answer | LongstopError
+    go_away: bool
+    """The worker is leaving."""
+
+
+class NotOurs(Exception):
+    """A reply to another request: the stream cannot be followed any further."""
+
+
 def now() -> float:
     """Seconds on the clock deadlines are kept by."""
-    return time.clock_gettime(_CLOCK)
+    return _clock_gettime(_CLOCK)
 
 
 class Call:
@@ -35,7 +51,7 @@ class Call:
         self.started = now()
         self.until = self.started + checked_deadline_ms(deadline_ms) / 1000
         self.task = task
-        self.id = secrets.token_hex(12) if request_id is None else checked_id(request_id)
+        self.id = os.urandom(12).hex() if request_id is None else checked_id(request_id)
         self._client = client
         self._tensor = tensor
         self._deadline_ms = deadline_ms
@@ -46,17 +62,24 @@ class Call:
     def remaining_s(self) -> float:
         return self.until - now()
 
-    def head(self) -> bytes:
-        """Header and meta as they are to be sent now; the body is `data`."""
+    def head(self, *, lent: bool = False) -> bytes:
+        """Header and meta as they are to be sent now.
+
+        The body is `data`; with `lent` there is none, and the input lies in the lent memory.
+        """
+        tensor = self._tensor
+        size = len(tensor.data)
         infer = messages.Infer(
-            id=self.id,
-            client=self._client,
-            deadline_ms=max(1, int(self.remaining_s() * 1000)),
-            until=self.until,
-            dtype=self._tensor.dtype,
-            shape=self._tensor.shape,
+            self.id,
+            self._client,
+            max(1, int((self.until - now()) * 1000)),
+            tensor.dtype,
+            tensor.shape,
+            self.until,
         )
-        return wire.head(messages.write_infer(infer), len(self.data))
+        if lent:
+            infer.size, size = size, 0
+        return wire.head(messages.write_infer(infer), size)
 
     @property
     def data(self) -> bytes | bytearray | memoryview:
@@ -79,35 +102,39 @@ class Call:
             f" {self._deadline_ms:g} ms{why}; allow more time, or see longstop-agent status"
         )
 
-    def finish(self, reply: messages.Reply | messages.Refused) -> Answer:
-        """The answer in a reply. Raises the error a refusal names."""
+    def finish(self, meta: bytes) -> Outcome:
+        """What a reply came to. Raises `NotOurs`, `ProtocolMismatch`."""
+        reply = messages.read_reply(meta)
+        if reply.id != self.id and (reply.ok or reply.id):
+            raise NotOurs
         if isinstance(reply, messages.Refused):
-            raise error_of(reply.code, reply.message)
-        timings = reply.timings
-        return Answer(
-            request_id=self.id,
-            task=self.task,
-            label=reply.label,
-            confidence=reply.confidence,
-            source=reply.source,
-            final=reply.final,
-            reason=reply.reason,
-            hard=reply.hard,
-            certified_risk=reply.certified_risk,
-            details=messages.details_of(reply.answer),
-            uncertified=reply.uncertified,
-            degraded=reply.degraded,
-            certificate=reply.certificate,
-            model=reply.digest,
-            version=reply.version,
-            timings=AnswerTimings(
-                prepare_us=timings.prepare_us,
-                run_us=timings.run_us,
-                wait_us=timings.wait_us,
-                total_us=timings.total_us,
-                round_trip_us=round((now() - self.started) * 1e6),
+            return Outcome(error_of(reply.code, reply.message), reply.go_away)
+        its = reply.timings
+        answer = Answer(
+            self.id,
+            self.task,
+            reply.label,
+            reply.confidence,
+            reply.source,
+            reply.final,
+            reply.reason,
+            reply.hard,
+            reply.certified_risk,
+            reply.digest,
+            reply.version,
+            AnswerTimings(
+                its.prepare_us,
+                its.run_us,
+                its.wait_us,
+                its.total_us,
+                round((now() - self.started) * 1e6),
             ),
+            messages.details_of(reply.answer) if reply.answer else None,
+            reply.uncertified,
+            reply.degraded,
+            reply.certificate,
         )
+        return Outcome(answer, reply.go_away)
 
 
 def checked_deadline_ms(deadline_ms: object) -> float:

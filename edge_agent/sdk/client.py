@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from edge_agent.sdk import agent, messages, wire
+from edge_agent.sdk import agent, wire
 from edge_agent.sdk.answer import Answer, Revision, Status
-from edge_agent.sdk.call import Call, now
+from edge_agent.sdk.call import Call, NotOurs, now
 from edge_agent.sdk.connection import Broken, Connection, NotListening
 from edge_agent.sdk.errors import AgentUnavailable, ClientClosed, LongstopError
 from edge_agent.sdk.places import START, agent_socket, checked_name, run_folder, task_socket
@@ -84,18 +84,10 @@ class Client:
             deadline_ms,
             request_id,
         )
-        while True:
-            try:
-                return call.finish(self._attempt(call))
-            except TimeoutError:
-                raise call.exceeded() from call.trouble
-            except NotListening as error:
-                if not self._reached:
-                    raise self._explain(error, call) from error
-                pause = call.went_wrong(error)
-            except Broken as error:
-                pause = call.went_wrong(error)
-            time.sleep(pause)
+        answer = self._persist(call)
+        if isinstance(answer, Answer):
+            return answer
+        raise answer
 
     def revisions(self, *, wait_s: float = 0.0) -> Iterator[Revision]:
         """The cloud's later answers, oldest first; ends when none came within `wait_s`.
@@ -146,20 +138,36 @@ class Client:
     ) -> None:
         self.close()
 
-    def _attempt(self, call: Call) -> messages.Reply | messages.Refused:
+    def _persist(self, call: Call) -> Answer | LongstopError:
+        """Ask until there is a reply or the deadline. Raises what says that nobody can be asked."""
+        while True:
+            try:
+                return self._attempt(call)
+            except TimeoutError:
+                raise call.exceeded() from call.trouble
+            except NotListening as error:
+                if not self._reached:
+                    raise self._explain(error, call) from error
+                pause = call.went_wrong(error)
+            except Broken as error:
+                pause = call.went_wrong(error)
+            time.sleep(pause)
+
+    def _attempt(self, call: Call) -> Answer | LongstopError:
         """Send once and wait. Raises `Broken`, `NotListening`, `TimeoutError`."""
         connection = self._take(call)
         try:
-            frame = connection.exchange((call.head(), call.data), call.until)
-            reply = messages.read_reply(frame.meta)
-            if reply.id != call.id and (reply.ok or reply.id):
-                raise Broken("the reply belongs to another request")
+            connection.ask(call)
+            outcome = call.finish(connection.receive(call.until).meta)
+        except NotOurs as error:
+            connection.close()
+            raise Broken("the reply belongs to another request") from error
         except (Broken, TimeoutError, LongstopError):
             connection.close()
             raise
         self._reached = True
-        self._give_back(connection, go_away=reply.go_away)
-        return reply
+        self._give_back(connection, go_away=outcome.go_away)
+        return outcome.answer
 
     def _take(self, call: Call) -> Connection:
         if call.remaining_s() <= 0:

@@ -60,7 +60,7 @@ _SIZES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tensor:
     """One input as it travels."""
 
@@ -84,17 +84,18 @@ def tensor_of(
         )
     if isinstance(given, str):
         return _whole("text", _utf8(given))
-    if isinstance(given, Mapping):
-        return _whole("record", _json(given))
     try:
         view = memoryview(given)  # type: ignore[arg-type] # the very question asked here
     except (TypeError, ValueError, BufferError) as error:
+        if isinstance(given, Mapping):  # asked late: an array would have to wait for it
+            return _whole("record", _json(given))
         raise UnsupportedInput(
             f"input of type {type(given).__name__} lends no buffer ({error});"
             " pass a numpy array, bytes, a text or a dictionary"
         ) from error
-    dims = tuple(view.shape or ())
-    name = _DTYPES.get(view.format.lstrip("@=<"))
+    dims = view.shape or ()
+    format_ = view.format
+    name = _DTYPES.get(format_) or _DTYPES.get(format_.lstrip("@=<"))
     if name is None or _SIZES[name] != view.itemsize:
         raise WrongDtype(
             f"input has the element format {view.format!r}, which no task takes;"

@@ -1,7 +1,8 @@
-"""The two inputs the benches send, packages that cost next to nothing, and the bare call.
+"""The inputs the benches send, packages that cost next to nothing, and the bare call.
 
-A window of 128 moments by 9 channels (4.6 kB) and a picture of 224 by 224 by 3 (150 kB). The model
-gives back the first values of its input, so that what is around it is what is measured.
+A window of 128 moments by 9 channels (4.6 kB), a picture of 224 by 224 by 3 (150 kB), and the same
+picture as it goes into a network (602 kB). The model gives back the first values of its input, so
+that what is around it is what is measured.
 """
 
 import os
@@ -51,6 +52,7 @@ class Shape(Struct, frozen=True):
 
 WINDOW = Shape("window", TensorSpec("window", "float32", (128, 9), "TC"), (), 8)
 IMAGE = Shape("image", TensorSpec("image", "uint8", (224, 224, 3), "HWC"), (Cast("float32"),), 255)
+TENSOR = Shape("tensor", TensorSpec("tensor", "float32", (224, 224, 3), "HWC"), (), 8)
 _EVERY_INPUT = by_hand(
     note="a bench: every input is answered on the device", threshold=0.0, method="chosen by hand"
 )

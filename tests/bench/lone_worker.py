@@ -43,24 +43,26 @@ def lone_worker(package: Path, task: str, run_folder: Path) -> Iterator[None]:
         theirs.close()
         try:
             ours.settimeout(_READY_S)
-            said = _next_word(ours)
+            said = next(_words(ours), None)
             if not isinstance(said, handover.Ready):
                 raise NotMeasured(f"the worker of {task} did not come to serve but said {said}")
             yield
             ours.setblocking(False)
             with contextlib.suppress(BlockingIOError):
-                raise NotMeasured(
-                    f"the worker of {task} only answers here, but said {_next_word(ours)}"
-                )
+                for said in _words(ours):
+                    if not isinstance(said, handover.Alive | handover.Considered):
+                        raise NotMeasured(
+                            f"the worker of {task} only answers here, but said {said}"
+                        )
+                raise NotMeasured(f"the worker of {task} ended")
         finally:
             worker.kill()
             worker.wait()
 
 
-def _next_word(line: socket.socket) -> handover.FromWorker | None:
-    """What the worker says next; None when it ended. Raises `BlockingIOError`, `TimeoutError`."""
+def _words(line: socket.socket) -> Iterator[handover.FromWorker]:
+    """What the worker says, until it ends. Raises `BlockingIOError`, `TimeoutError`."""
     reader = FrameReader()
     while count := line.recv_into(reader.buffer()):
         for frame in reader.filled(count):
-            return handover.read_from_worker(frame.meta)
-    return None
+            yield handover.read_from_worker(frame.meta)
