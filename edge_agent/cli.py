@@ -1,7 +1,8 @@
-"""longstop-agent: enroll | run | infer | status | doctor | outbox ls, show.
+"""longstop-agent: enroll | run | infer | feed | status | doctor | outbox ls, show.
 
 Exit codes: 0 done, 1 refused or failed (one line on stderr says why), 2 a command nobody knows.
 `doctor`: 0 all well, 1 something is broken, 3 nothing worse than a warning.
+`feed`: 0 every line answered, 1 nobody to ask, 3 some lines not answered.
 With --json the answer is one JSON object on stdout, errors included.
 """
 
@@ -101,6 +102,29 @@ def _infer(options: argparse.Namespace) -> None:
     print(infer.as_json(answer) if options.json else infer.line(answer))
 
 
+def _feed(options: argparse.Namespace) -> int:
+    from edge_agent.commands import feed
+    from edge_agent.sources.admission import Policy
+
+    policy = Policy(
+        per_second=options.per_second,
+        burst=options.burst,
+        backlog=options.at_once,
+        at_once=options.at_once,
+        same_below=options.same_below,
+        answer_every_s=options.answer_every_s,
+        counted=True,
+    )
+    order = feed.Order(
+        task=options.task,
+        run=_sockets(options),
+        deadline_ms=options.deadline_ms,
+        dtype=options.dtype,
+        policy=policy,
+    )
+    return asyncio.run(feed.feed(order, sys.stdin.fileno(), feed.say_line))
+
+
 def _status(options: argparse.Namespace) -> None:
     from edge_agent.commands import status
     from edge_agent.sdk.places import run_folder
@@ -156,6 +180,18 @@ def _sockets(options: argparse.Namespace) -> Path | None:
     return settings.run_folder(settings.load(data, environ=os.environ), data)
 
 
+def _count(text: str) -> int:
+    if (found := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {found}")
+    return found
+
+
+def _amount(text: str) -> float:
+    if not (found := float(text)) >= 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {found}")
+    return found
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="longstop-agent", description=_ABOUT)
     verbs = parser.add_subparsers(required=True)
@@ -186,6 +222,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     given.add_argument("--json-array", metavar="JSON", help="as in [[1, 2], [3, 4]]")
     infer.add_argument("--dtype", default="float32", help="of --json-array")
+
+    feed = _verb(
+        verbs, "feed", _feed, "answer standard input, one JSON a line in and out", sockets=True
+    )
+    feed.add_argument("task", nargs="?", metavar="TASK", help="needed where several are served")
+    feed.add_argument("--deadline-ms", type=float, default=5000.0)
+    feed.add_argument("--dtype", default="float32", help="of arrays")
+    feed.add_argument("--at-once", type=_count, default=4, metavar="N")
+    feed.add_argument("--per-second", type=_amount, default=0.0, metavar="N")
+    feed.add_argument("--burst", type=_count, default=1, metavar="N")
+    feed.add_argument("--same-below", type=_amount, default=0.0, metavar="SHARE")
+    feed.add_argument("--answer-every-s", type=_amount, default=60.0, metavar="S")
 
     _verb(verbs, "status", _status, "how the device is: link, records, tasks", sockets=True)
 

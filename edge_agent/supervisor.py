@@ -206,6 +206,19 @@ class Supervisor:
     async def revisions(self, client: str, limit: int) -> tuple[v1.Revised, ...]:
         return await self._outbox.revisions(client, limit)
 
+    async def record_skipped(self, skipped: messages.Skipped) -> None:
+        await self._link.skipped(
+            v1.Skipped(
+                skipped.task,
+                skipped.source,
+                skipped.reason,
+                skipped.count,
+                skipped.first_id,
+                skipped.last_id,
+                at=self._clock.wall(),
+            )
+        )
+
     async def take(self, client: str, request_ids: tuple[str, ...]) -> None:
         await self._outbox.take(client, request_ids)
 

@@ -132,7 +132,7 @@ class SourceState(Struct, frozen=True):
     last_input: float | None = None
     """Seconds since 1970."""
     error: str = ""
-    """Why it broke last; empty once it works again."""
+    """Why it broke last, or why nothing comes; empty once all is well again."""
 
 
 def source_of(given: str | SourceSettings) -> SourceSettings:

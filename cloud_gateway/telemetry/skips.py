@@ -13,7 +13,7 @@ from sync.wire.v1 import Record, Skipped
 
 MAX_COUNT = 1 << 40
 """Of one record: more inputs than that no source has seen in a row."""
-SOURCES = frozenset({"directory", "mqtt", "camera"})
+SOURCES = frozenset({"directory", "mqtt", "camera", "stdin"})
 REASONS = frozenset(
     "rate_limited near_duplicate backlog_full unreadable refused overloaded stopped gap"
     " out_of_order".split()

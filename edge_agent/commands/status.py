@@ -106,7 +106,7 @@ def _source(source: SourceState, now_s: float) -> Iterator[str]:
         f" {source.answered} answered, skipped: {skipped}"
     )
     if source.error:
-        yield f"         source broke: {source.error}"
+        yield f"         source trouble: {source.error}"
 
 
 def _age(seconds: float) -> str:

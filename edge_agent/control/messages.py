@@ -34,11 +34,22 @@ class Revisions(Struct, frozen=True, tag_field="op", tag="revisions"):
     wait_ms: Annotated[int, Meta(ge=0, le=LONGEST_WAIT_MS)] = 0
 
 
+class Skipped(Struct, frozen=True, tag_field="op", tag="skipped"):
+    """Inputs in a row that a program of the device's own left out, for its records."""
+
+    task: _Name
+    source: _Name
+    reason: _Name
+    count: Annotated[int, Meta(ge=1, le=1 << 40)]
+    first_id: _Name
+    last_id: _Name
+
+
 class Modules(Struct, frozen=True, tag_field="op", tag="modules"):
     """Which modules has this process loaded? Answered only in debugging."""
 
 
-Question = Tasks | Status | Revisions | Modules
+Question = Tasks | Status | Revisions | Skipped | Modules
 
 
 class RefusedVersion(Struct, frozen=True):
@@ -128,6 +139,10 @@ class SaidRevisions(Struct, frozen=True):
     ok: Literal[True] = True
 
 
+class SaidDone(Struct, frozen=True):
+    ok: Literal[True] = True
+
+
 class SaidModules(Struct, frozen=True):
     modules: tuple[str, ...]
     ok: Literal[True] = True
@@ -139,7 +154,7 @@ class SaidNo(Struct, frozen=True):
     ok: Literal[False] = False
 
 
-Said = SaidTasks | SaidStatus | SaidRevisions | SaidModules | SaidNo
+Said = SaidTasks | SaidStatus | SaidRevisions | SaidDone | SaidModules | SaidNo
 
 _question: msgspec.json.Decoder[Question] = msgspec.json.Decoder(Question)
 _encoder = msgspec.json.Encoder()

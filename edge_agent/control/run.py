@@ -27,6 +27,8 @@ class Device(Protocol):
 
     async def revisions(self, client: str, limit: int) -> tuple[v1.Revised, ...]: ...
 
+    async def record_skipped(self, skipped: messages.Skipped) -> None: ...
+
     async def take(self, client: str, request_ids: tuple[str, ...]) -> None: ...
 
 
@@ -87,6 +89,9 @@ class AgentSocket:
                     return messages.SaidStatus(await self._device.status())
                 case messages.Revisions() as asked:
                     return messages.SaidRevisions(await self._revisions(asked))
+                case messages.Skipped() as skipped:
+                    await self._device.record_skipped(skipped)
+                    return messages.SaidDone()
                 case messages.Modules():
                     if self._debug:
                         return messages.SaidModules(tuple(sorted(sys.modules)))

@@ -77,7 +77,7 @@ class Skipped(Struct, frozen=True, array_like=True, tag="skipped"):
 
     task: str
     source: str
-    """What the inputs come from: directory, mqtt, camera."""
+    """What the inputs come from: directory, mqtt, camera, stdin."""
     reason: str
     """As in rate_limited, near_duplicate, backlog_full, unreadable, stopped."""
     count: int

@@ -14,8 +14,10 @@ from edge_agent.control import messages
 from edge_agent.control.run import AgentSocket
 from edge_agent.errors import AgentAlreadyRunning, SocketTaken
 from edge_agent.sdk import AsyncClient
+from edge_agent.sdk.call import now
+from edge_agent.sdk.channel import Channel
 from edge_agent.sdk.errors import SocketPathTooLong
-from edge_agent.sdk.wire import HEADER, MAX_META
+from edge_agent.sdk.wire import HEADER, MAX_META, head
 from edge_agent.upkeep.sockets import RunFolder
 from sync.wire import v1
 
@@ -25,6 +27,7 @@ class Device:
 
     def __init__(self) -> None:
         self.waiting: list[v1.Revised] = []
+        self.skipped: list[messages.Skipped] = []
 
     def tasks(self) -> tuple[str, ...]:
         return ("apparel",)
@@ -57,6 +60,9 @@ class Device:
         self.waiting = [
             one for one in self.waiting if one.client != client or one.request_id not in request_ids
         ]
+
+    async def record_skipped(self, skipped: messages.Skipped) -> None:
+        self.skipped.append(skipped)
 
 
 def revised(request_id: str, client: str = "app") -> v1.Revised:
@@ -210,3 +216,27 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     assert not (tmp_path / ("x" * 120)).exists()
     mode = os.stat(tmp_path / "notes.sock").st_mode
     assert stat.S_ISREG(mode)
+
+
+def test_a_program_of_the_device_s_own_says_what_it_skipped(tmp_path: Path) -> None:
+    async def story(device: Device, _: AgentSocket, folder: Path) -> None:
+        channel = await Channel.open(str(folder / "agent.sock"))
+        said = {
+            "op": "skipped",
+            "task": "apparel",
+            "source": "stdin",
+            "reason": "near_duplicate",
+            "count": 2,
+            "first_id": "1",
+            "last_id": "2",
+        }
+        for count, ok in ((2, True), (0, False)):
+            frame = head(json.dumps(said | {"count": count}).encode())
+            reply = await channel.exchange((frame,), now() + 10)
+            assert json.loads(reply.meta)["ok"] is ok
+        channel.close()
+        assert device.skipped == [
+            messages.Skipped("apparel", "stdin", "near_duplicate", 2, "1", "2")
+        ]
+
+    play(tmp_path, story)

@@ -32,5 +32,5 @@ def test_every_setting_stands_in_the_table_and_no_other() -> None:
 
 def test_every_verb_has_its_chapter() -> None:
     text = PAGE.read_text()
-    for verb in ("enroll", "run", "infer", "status", "doctor", "outbox"):
+    for verb in ("enroll", "run", "infer", "feed", "status", "doctor", "outbox"):
         assert f"\n## {verb}\n" in text
