@@ -32,6 +32,8 @@ Given = Reply | Refused | Awaitable[Reply | Refused]
 Answering = Callable[[Infer, Body, float], Given]
 """Request, data, and when it came; named refusals are replies, not exceptions."""
 
+_DONE = (Reply, Refused)  # a union would be made anew at each question
+
 log = logging.getLogger(__name__)
 
 
@@ -104,8 +106,7 @@ class Connection:
         received = self.heard_at = self._api.last_heard = self._api.clock.monotonic()
         if not found and self._broken is None:
             return
-        for frame in found:
-            self._waiting.append((frame, received))
+        self._waiting.extend([(frame, received) for frame in found])
         if self._task is None and not self._unsent:
             self._go_on()
         else:
@@ -123,7 +124,7 @@ class Connection:
             except SupervisorGone:
                 self._forsaken()
                 return
-            if isinstance(given, Reply | Refused):
+            if isinstance(given, _DONE):
                 self._write(given)
                 self._reader.take_back(frame.body)
             elif given is not None:

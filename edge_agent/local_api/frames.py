@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from edge_agent.errors import BadRequest
 from edge_agent.sdk import wire
-from edge_agent.sdk.messages import Infer, MemoryAsked, Refused, Reply
+from edge_agent.sdk.messages import Infer, MemoryAsked, Refused, Reply, Timings
 
 LONGEST_WAIT_S = 30.0
 """Beyond it an answer is a batch job; the supervisor remembers open requests for longer."""
@@ -96,6 +96,49 @@ def moment(infer: Infer, received: float) -> float:
     return infer.until
 
 
+class _Said(Struct, omit_defaults=True):
+    """A `Reply` as it is written: what has its default is left out, and need not be read."""
+
+    id: str
+    label: str
+    confidence: float | None
+    source: str
+    final: bool
+    reason: str
+    hard: bool
+    version: str
+    digest: str
+    timings: Timings
+    certified_risk: float | None = None
+    answer: str = ""
+    uncertified: str | None = None
+    degraded: bool = False
+    certificate: str = ""
+    go_away: bool = False
+    ok: bool | None = None
+
+
 def write_reply(reply: Reply | Refused) -> bytes:
     """The frame of a reply."""
-    return wire.head(_encoder.encode(reply))
+    if isinstance(reply, Refused):
+        return wire.head(_encoder.encode(reply))
+    said = _Said(
+        reply.id,
+        reply.label,
+        reply.confidence,
+        reply.source,
+        reply.final,
+        reply.reason,
+        reply.hard,
+        reply.version,
+        reply.digest,
+        reply.timings,
+        reply.certified_risk,
+        reply.answer,
+        reply.uncertified,
+        reply.degraded,
+        reply.certificate,
+        reply.go_away,
+        True,
+    )
+    return wire.head(_encoder.encode(said))

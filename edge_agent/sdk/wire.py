@@ -97,11 +97,12 @@ class FrameReader:
         if end - start < HEADER.size:
             return None
         meta_size, body_size = HEADER.unpack_from(self._scratch, start)
-        _check(meta_size, body_size)
+        if meta_size > MAX_META or body_size > MAX_BODY:
+            _check(meta_size, body_size)
         body_start = start + HEADER.size + meta_size
         if end < body_start:
             return None
-        meta = bytes(memoryview(self._scratch)[start + HEADER.size : body_start])
+        meta = bytes(self._scratch[start + HEADER.size : body_start])
         here = min(end - body_start, body_size)
         self._start = body_start + here
         if here == body_size:
