@@ -17,6 +17,7 @@ from cloud_gateway.commands.saying import print_json
 from cloud_gateway.errors import GatewayError
 from models.errors import ModelsError
 from sync.errors import SyncError
+from sync.usage import Parser, parsed
 
 
 class _Failed(Struct, frozen=True):
@@ -28,7 +29,7 @@ class _Failed(Struct, frozen=True):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = parsed(_parser(), arguments)
     try:
         code = _perform(options)
         sys.stdout.flush()  # here, where a reader that left can still be answered for
@@ -53,8 +54,8 @@ def _perform(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("longstop-gateway", description=about)
+def _parser() -> Parser:
+    parser = Parser("longstop-gateway", description=about)
     verbs = parser.add_subparsers(required=True)
     for noun in (serve, device, key, package, features):
         noun.arguments(verbs)

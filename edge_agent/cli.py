@@ -20,6 +20,7 @@ import msgspec
 from edge_agent.errors import AgentError
 from edge_agent.sdk.errors import LongstopError
 from sync.errors import SyncError
+from sync.usage import Parser, parsed
 
 Command = Callable[[argparse.Namespace], int | None]
 """Gives back an exit code where 0 does not say it all."""
@@ -27,7 +28,7 @@ Command = Callable[[argparse.Namespace], int | None]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = parsed(_parser(), arguments)
     try:
         code = _perform(options)
         sys.stdout.flush()  # here, where a reader that left can still be answered for
@@ -192,8 +193,8 @@ def _amount(text: str) -> float:
     return found
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="longstop-agent", description=_ABOUT)
+def _parser() -> Parser:
+    parser = Parser(prog="longstop-agent", description=_ABOUT)
     verbs = parser.add_subparsers(required=True)
 
     enroll = _verb(verbs, "enroll", _enroll, "make this machine a device of a gateway")
@@ -254,7 +255,7 @@ _OUTBOX = "Look into the outbox without touching it; the agent may be running."
 
 
 def _verb(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    verbs: "argparse._SubParsersAction[Parser]",
     name: str,
     command: Command,
     about: str,

@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edge_agent.workplace import FeastView, FeatureTable, HttpTable, SqliteTable, Workplace
-from models.errors import FeatureSourceOut, ModelsError
+from models.errors import ModelsError
 from models.manifest import Role, decode
 from models.package import MANIFEST
 from models.pipeline.declared import Features
-from models.pipeline.features import FeatureSource, Key, Row
+from models.pipeline.features import FeatureSource, InPool
 from sync.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -70,20 +70,5 @@ def _open(table: FeatureTable, place: Workplace, clock: Clock) -> FeatureSource:
             from models.pipeline.features_feast import FeastFeatures
 
             store = Path(place.data) / Path(repository).expanduser()
-            return InThread(FeastFeatures(store, clock, view=view, entity=entity))
-
-
-class InThread:
-    """A source that keeps to no timeout, held to it: what takes longer is out."""
-
-    def __init__(self, source: FeatureSource) -> None:
-        self._source = source
-        self._threads = ThreadPoolExecutor(1, "features")
-
-    def read(self, key: Key, names: tuple[str, ...], timeout_s: float) -> Row | None:
-        asked = self._threads.submit(self._source.read, key, names, timeout_s)
-        try:
-            return asked.result(timeout_s)
-        except TimeoutError as error:
-            asked.cancel()  # one that waits behind a slow one need not be asked any more
-            raise FeatureSourceOut(f"no answer within {timeout_s:g} s") from error
+            threads = ThreadPoolExecutor(1, "features")
+            return InPool(FeastFeatures(store, clock, view=view, entity=entity), threads)

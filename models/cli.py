@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 refused (the reason and its code on stderr), 2 wrong usage
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 
 from msgspec import Struct
@@ -15,6 +15,7 @@ from models.commands import batch, build, calibrate, evaluate, explore, inspect,
 from models.commands.saying import print_json
 from models.errors import ModelsError
 from sync.errors import SyncError
+from sync.usage import Check, Parser, parsed
 
 COMMANDS: dict[str, ModuleType] = {
     "build": build,
@@ -39,15 +40,9 @@ class Failure(Struct, frozen=True):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
-    parser = _parser()
-    given = parser.parse_args(arguments)
-    command = COMMANDS[given.verb]
-    check: Callable[[argparse.Namespace], str | None] | None
-    check = getattr(command, "wrong_usage", None)
-    if check is not None and (why := check(given)) is not None:
-        parser.error(why)
+    given = parsed(_parser(), arguments, check=_wrong_usage)
     try:
-        code = _perform(command, given)
+        code = _perform(COMMANDS[given.verb], given)
         sys.stdout.flush()  # here, where a reader that left can still be answered for
     except BrokenPipeError:
         # Whoever read our output has seen enough; nothing more can be said to them.
@@ -56,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _wrong_usage(given: argparse.Namespace) -> str | None:
+    check: Check | None = getattr(COMMANDS[given.verb], "wrong_usage", None)
+    return None if check is None else check(given)
 
 
 def _perform(command: ModuleType, given: argparse.Namespace) -> int:
@@ -69,8 +69,8 @@ def _perform(command: ModuleType, given: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="longstop-models",
         description="Make model packages, give them a promise, judge them and use them.",
         epilog="exit codes: 0 done, 1 refused, 2 wrong usage, 130 interrupted",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from models import package
 from models.commands.saying import read_file
+from models.errors import PackageError
 from models.manifest import Manifest, decode
 
 
@@ -16,6 +17,10 @@ def opened(path: Path) -> Iterator[tuple[Path, Manifest]]:
     if path.is_dir():
         yield path, decode(read_file(path / package.MANIFEST))
         return
+    packed = read_file(path)
     with tempfile.TemporaryDirectory(prefix="longstop-models.") as temporary:
-        folder = package.unpack(read_file(path), Path(temporary) / "package")
+        try:
+            folder = package.unpack(packed, Path(temporary) / "package")
+        except PackageError as error:
+            raise type(error)(f"{path}: {error}") from error
         yield folder, decode(read_file(folder / package.MANIFEST))

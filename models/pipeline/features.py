@@ -9,8 +9,8 @@
 6. A single feature the source has not (null, NaN, beyond float32) is the default's.
 7. Every answer says where its features are from, how old they are and what was filled in.
 
-A source is asked in the caller's own thread, and then it alone keeps to its timeout. `in_pool` asks
-in threads the program brings, and holds any source to it.
+A source is asked in the caller's own thread, and then it alone keeps to its timeout. `InPool` says
+that it does not: it is asked in threads the program brings, and held to its timeout.
 """
 
 import math
@@ -78,7 +78,28 @@ class Counts(Struct):
 
 
 Fetch = Callable[[], "_Kept"]
-Ask = Callable[[Fetch, float], "_Kept"]
+
+
+class InPool:
+    """A source that keeps to no timeout, and the threads in which it is asked."""
+
+    def __init__(self, source: FeatureSource, pool: Executor) -> None:
+        self._source = source
+        self._pool = pool
+
+    def read(self, key: Key, names: tuple[str, ...], timeout_s: float) -> Row | None:
+        return self._source.read(key, names, timeout_s)
+
+    def ask(self, fetch: Fetch, timeout_s: float) -> "_Kept":
+        """What takes longer goes on in its thread and is kept when it comes.
+
+        Raises `TimeoutError`, `FeatureSourceOut`.
+        """
+        try:
+            answer = self._pool.submit(fetch)
+        except RuntimeError as error:
+            raise FeatureSourceOut("the pool that asks the source is shut down") from error
+        return answer.result(timeout_s)
 
 
 class CachedFeatures:
@@ -95,7 +116,6 @@ class CachedFeatures:
         timeout_s: float = 0.05,
         rest_s: float = 1.0,
         most_rows: int = 10_000,
-        ask: Ask | None = None,
     ) -> None:
         if not names or len(default) != len(names):
             raise ValueError(f"{len(default)} defaults for {len(names)} features {list(names)}")
@@ -111,7 +131,7 @@ class CachedFeatures:
         self._timeout_s = timeout_s
         self._rest_s = rest_s
         self._most_rows = most_rows
-        self._ask = at_once if ask is None else ask
+        self._ask = source.ask if isinstance(source, InPool) else _at_once
         self._lock = threading.Lock()
         self._rows: OrderedDict[Key, _Kept] = OrderedDict()
         self._flights: dict[Key, _Flight] = {}
@@ -241,22 +261,9 @@ def key_of(value: Value, field: str | None = None) -> Key:
     return found
 
 
-def at_once(fetch: Fetch, timeout_s: float) -> "_Kept":
+def _at_once(fetch: Fetch, timeout_s: float) -> "_Kept":
     """Ask in the caller's thread, which the source alone can hold to its timeout."""
     return fetch()
-
-
-def in_pool(pool: Executor) -> Ask:
-    """Ask in a thread of `pool`; what takes longer goes on there and is kept when it comes."""
-
-    def ask(fetch: Fetch, timeout_s: float) -> _Kept:
-        try:
-            answer = pool.submit(fetch)
-        except RuntimeError as error:
-            raise FeatureSourceOut("the pool that asks the source is shut down") from error
-        return answer.result(timeout_s)
-
-    return ask
 
 
 class _Kept(NamedTuple):

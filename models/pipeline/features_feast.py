@@ -1,6 +1,6 @@
 """Features from a Feast feature store (extra `feast`).
 
-Feast takes no timeout: ask it through `features.in_pool`. It answers None for every feature of an
+Feast takes no timeout: ask it through `features.InPool`. It answers None for every feature of an
 entity it does not have, and tells when a value was true in whole seconds, 0 where it does not know.
 The library is untyped; nothing of it leaves this file.
 """

@@ -98,17 +98,6 @@ def load(task: str, *, folders: Sequence[Path] | None = None) -> Dataset:
     return reader(data_folders() if folders is None else folders)
 
 
-def load_or_digits(
-    task: str, *, tell: Callable[[str], None], folders: Sequence[Path] | None = None
-) -> Dataset:
-    """Reads `task`, or digits where its data are missing; `tell` gets the one line that says so."""
-    try:
-        return load(task, folders=folders)
-    except DataMissing as missing:
-        tell(f"{missing}; using digits instead")
-        return load("digits")
-
-
 def _checked_file(task: str, file_name: str, folders: Sequence[Path]) -> tuple[Path, str]:
     """The file's path and SHA-256, or `DataMissing` with what to do."""
     folder = find_data(folders)

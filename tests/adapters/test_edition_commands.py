@@ -153,6 +153,14 @@ def test_inspect_shows_every_edition_to_a_person(desk: Path, out: Said) -> None:
     assert "Edition openvino on openvino (cpu, f32), the same files" in said
 
 
+def test_what_is_no_archive_is_named(desk: Path, out: Said) -> None:
+    for name in ("recipe.toml", "edge.onnx"):
+        assert main(["inspect", str(desk / name), "--json"]) == 1
+        said = json.loads(out())
+        assert said["code"] == "archive_damaged"
+        assert said["message"].startswith(f"{desk / name}: ")
+
+
 def test_evaluate_says_which_edition_it_judges(desk: Path, tmp_path: Path, out: Said) -> None:
     assert main(calibrate(desk, tmp_path / "2")) == 0
     out()

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge_agent.lookups import InThread, open_sources
+from edge_agent.lookups import open_sources
 from edge_agent.workplace import FeastView, FeatureTable, Workplace
 from models.errors import ExtraMissing, FeatureSourceOut
 from models.pipeline.features import CachedFeatures, Row
@@ -373,18 +373,3 @@ def test_a_feast_view_without_the_library_is_a_source_that_is_out(
     monkeypatch.setitem(sys.modules, "feast", None)
     shops = FeastView(repository="feast", view="customers", entity="customer_id")
     assert open_sources(place(tmp_path, shops=shops), CLOCK, tmp_path) == {}
-
-
-def test_a_source_that_keeps_to_no_timeout_is_held_to_it() -> None:
-    go_on = threading.Event()
-
-    class Slow:
-        def read(self, key: str | int, names: tuple[str, ...], timeout_s: float) -> Row | None:
-            assert go_on.wait(10)
-            return Row((1.0, 2.0))
-
-    held = InThread(Slow())
-    with pytest.raises(FeatureSourceOut, match=r"no answer within 0\.05 s"):
-        held.read("ada", NAMES, 0.05)
-    go_on.set()
-    assert held.read("ada", NAMES, 5.0) == Row((1.0, 2.0))

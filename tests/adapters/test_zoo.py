@@ -55,14 +55,6 @@ def test_missing_data_say_where_we_looked_and_what_to_do(tmp_path: Path) -> None
     assert str(tmp_path) in str(caught.value)
 
 
-def test_a_missing_set_is_told_in_one_line_and_digits_take_its_place(tmp_path: Path) -> None:
-    told: list[str] = []
-    assert data.load_or_digits("activity", tell=told.append, folders=(tmp_path,)).name == "digits"
-    assert len(told) == 1
-    assert "\n" not in told[0]
-    assert told[0].endswith("using digits instead")
-
-
 def test_longstop_data_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "SHA256SUMS").write_text("")
     monkeypatch.setenv("LONGSTOP_DATA", str(tmp_path))

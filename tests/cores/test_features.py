@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.errors import FeatureSourceOut, FieldInvalid, FieldMissing, WrongDtype
-from models.pipeline.features import MOST_FLIGHTS, CachedFeatures, Key, Row, in_pool, key_of
+from models.pipeline.features import MOST_FLIGHTS, CachedFeatures, InPool, Key, Row, key_of
 from models.pipeline.features_twin import FeatureTable
 
 NAMES = ("spent", "visits")
@@ -226,14 +226,13 @@ def test_a_source_that_keeps_no_timeout_is_held_to_it_in_a_pool() -> None:
     played = Played(read)
     with ThreadPoolExecutor(1) as pool:
         features = CachedFeatures(
-            played,
+            InPool(played, pool),
             Time(),
             names=NAMES,
             default=DEFAULT,
             ttl_s=60,
             timeout_s=0.01,
             rest_s=0.0,
-            ask=in_pool(pool),
         )
         assert features.get("ann").why == "no answer within 0.01 s"
         assert features.get("ann").why == "no answer within 0.01 s"  # waits for the same flight
@@ -254,14 +253,13 @@ def test_a_source_that_never_comes_back_holds_only_so_many() -> None:
     played = Played(read)
     with ThreadPoolExecutor(1) as pool:
         features = CachedFeatures(
-            played,
+            InPool(played, pool),
             Time(),
             names=NAMES,
             default=DEFAULT,
             ttl_s=60,
             timeout_s=0.0001,
             rest_s=0.0,
-            ask=in_pool(pool),
         )
         whys = [features.get(key).why for key in range(MOST_FLIGHTS + 1)]
         go.set()
