@@ -181,6 +181,7 @@ class Supervisor:
 
     async def status(self) -> messages.StatusReport:
         link = await self._link.status()
+        right, compared = self._risk.feedback_counts()
         return messages.StatusReport(
             device=self._settings.device,
             agent_version=__version__,
@@ -201,6 +202,8 @@ class Supervisor:
             tasks=tuple(
                 self._task_report(task, state) for task, state in self._updates.states().items()
             ),
+            feedback_right=right,
+            feedback_compared=compared,
         )
 
     async def revisions(self, client: str, limit: int) -> tuple[v1.Revised, ...]:
@@ -221,6 +224,11 @@ class Supervisor:
 
     async def take(self, client: str, request_ids: tuple[str, ...]) -> None:
         await self._outbox.take(client, request_ids)
+
+    async def feedback(self, client: str, task: str, request_id: str, label: str) -> bool:
+        """Raises `OutboxError` where it could not be kept."""
+        said = v1.Feedback(request_id, client, task, label, self._clock.wall())
+        return await self._risk.feedback(said, self._outbox.put)
 
     # -- what workers bring
 
@@ -461,6 +469,7 @@ class Supervisor:
             ),
             runs_on=None if ready is None else ready.runs_on,
             uncertified=None if ready is None else ready.uncertified,
+            risk=None if current is None else self._risk.report(task, current.package.digest),
             source=self._sources.get(task),
             degraded=None if current is None else current.blame.degraded,
             last_end=None if current is None else current.last_end,

@@ -197,6 +197,32 @@ class Workplace(Struct, frozen=True, forbid_unknown_fields=True):
     """Of requests, whose answers are compared with the cloud's."""
 
 
+class RiskReport(Struct, frozen=True):
+    """How far the device's own answers can be trusted, for people."""
+
+    mode: str
+    certificate: str
+    why: str
+    promised: float
+    """What audits are held against."""
+    low: float
+    high: float
+    """Where the live risk lies, by the audits so far."""
+    audits: int
+    losses: int
+    waiting: int
+    """Audits without an answer yet."""
+    evidence: float
+    """How near the alarm is, 0 to 1."""
+    alarm_at: float | None
+    labelled: int
+    """Audits somebody gave the right label for."""
+    wrong: int
+    """Of those, answered here and wrong where the cloud was right."""
+    advice: str | None
+    """A shift of the scores, for what it is worth."""
+
+
 class RunsOn(Struct, frozen=True):
     """What computes a package's answers here. Several models on different ones: comma between."""
 

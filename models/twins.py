@@ -12,6 +12,7 @@ import numpy as np
 
 from models.build import Drawn, Half, Parts, build, one_model
 from models.calibrate.by_hand import by_hand
+from models.calibrate.certificate import Certificate
 from models.manifest import Role, TensorSpec
 from models.pipeline.declared import Gives
 from models.pipeline.heads import Classify
@@ -30,8 +31,13 @@ def build_twin(
     labels: tuple[str, ...] = LABELS,
     threshold: float | None = 0.8,
     temperature: float = 1.0,
+    certificate: Certificate | None = None,
 ) -> Path:
-    """Make the package folder `into` and return it. Raises as `build` does."""
+    """Make the package folder `into` and return it. Raises as `build` does.
+
+    `certificate` for a twin that promises something, to see what breaking it does; without one it
+    has `threshold` and `temperature`, chosen by hand.
+    """
     classes = len(labels)
     with tempfile.TemporaryDirectory() as folder:
         edge, cloud = Path(folder) / "edge.json", Path(folder) / "cloud.json"
@@ -45,7 +51,8 @@ def build_twin(
             answer=Classify(labels),
             edge=_half(given, edge, classes, Role.EDGE),
             cloud=_half(given, cloud, classes, Role.CLOUD),
-            certificate=by_hand(
+            certificate=certificate
+            or by_hand(
                 note="a twin keeps no promise",
                 threshold=threshold,
                 temperature=temperature,

@@ -214,6 +214,8 @@ class LocalDevice:
                 while not (waiting := self._waiting()) and self.now() < until:  # noqa: ASYNC110
                     await asyncio.sleep(0.002)
                 return {"ok": True, "revisions": waiting[: question["limit"]]}
+            case "feedback":
+                return {"ok": True, "counted": True}
             case "status":
                 return {"ok": True, "status": STATUS}
             case _:

@@ -12,7 +12,7 @@ from edge_agent.sdk.call import now
 from edge_agent.sdk.connection import Broken, Connection, NotListening
 from edge_agent.sdk.errors import AgentUnavailable, ProtocolMismatch
 from edge_agent.sdk.places import START, agent_socket
-from edge_agent.workplace import SourceState
+from edge_agent.workplace import RiskReport, SourceState
 
 
 def ask(run: Path) -> StatusReport:
@@ -54,6 +54,11 @@ def lines(status: StatusReport) -> Iterator[str]:
         f"hard     {status.escalations_waiting} waiting for the cloud,"
         f" {status.revisions_waiting} revisions waiting for their clients"
     )
+    if status.feedback_compared:
+        yield (
+            f"feedback {status.feedback_right} of {status.feedback_compared} answers right,"
+            " by those who know"
+        )
     if not status.tasks:
         yield "tasks    none yet: waiting for the gateway to say which package to run"
     for task in status.tasks:
@@ -93,6 +98,8 @@ def _task(task: TaskReport, now_s: float) -> Iterator[str]:
         yield f"         swaps one at a time: {task.one_at_a_time}"
     if task.last_end is not None:
         yield f"         last ended: {task.last_end}"
+    if task.risk is not None:
+        yield from _risk(task.risk)
     for refused in task.refused:
         ago = _age(now_s - refused.at)
         yield f"         refused {refused.version} {ago} ago: {refused.code}: {refused.reason}"
@@ -107,6 +114,26 @@ def _source(source: SourceState, now_s: float) -> Iterator[str]:
     )
     if source.error:
         yield f"         source trouble: {source.error}"
+
+
+def _risk(risk: RiskReport) -> Iterator[str]:
+    certificate = risk.certificate or "no certificate"
+    if risk.mode == "uncertified":
+        yield f"         risk: nothing is promised ({risk.why})"
+        return
+    seen = (
+        f"{risk.losses} of {risk.audits} audits differ, risk {risk.low:.1%} to {risk.high:.1%},"
+        f" at most {risk.promised:.1%} promised, evidence {risk.evidence:.0%}"
+    )
+    yield f"         {risk.mode} ({certificate}): {seen}"
+    if risk.mode == "safe":
+        yield f"         alarm: {risk.why}"
+    if risk.waiting:
+        yield f"         {risk.waiting} audits wait for the cloud"
+    if risk.labelled:
+        yield f"         {risk.wrong} of {risk.labelled} labelled audits wrong only here"
+    if risk.advice is not None:
+        yield f"         advice: {risk.advice}; that alone says nothing of the risk"
 
 
 def _age(seconds: float) -> str:

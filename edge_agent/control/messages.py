@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge_agent.errors import BadRequest
-from edge_agent.workplace import RunsOn, SourceState
+from edge_agent.workplace import RiskReport, RunsOn, SourceState
 
 MOST_REVISIONS = 100
 LONGEST_WAIT_MS = 60_000
@@ -45,11 +45,20 @@ class Skipped(Struct, frozen=True, tag_field="op", tag="skipped"):
     last_id: _Name
 
 
+class Feedback(Struct, frozen=True, tag_field="op", tag="feedback"):
+    """The right answer to a request, by somebody who knows."""
+
+    client: _Name
+    task: _Name
+    request_id: _Name
+    label: Annotated[str, Meta(min_length=1, max_length=1024)]
+
+
 class Modules(Struct, frozen=True, tag_field="op", tag="modules"):
     """Which modules has this process loaded? Answered only in debugging."""
 
 
-Question = Tasks | Status | Revisions | Skipped | Modules
+Question = Tasks | Status | Revisions | Skipped | Feedback | Modules
 
 
 class RefusedVersion(Struct, frozen=True):
@@ -85,6 +94,8 @@ class TaskReport(Struct, frozen=True):
     """Why the worker ended that was not asked to, the last time."""
     rss_bytes: int = 0
     """What its worker takes of the memory."""
+    risk: RiskReport | None = None
+    """How far its own answers can be trusted; None where nothing is watched."""
     one_at_a_time: str | None = None
     """Why a swap would end the old worker before it starts the new one; None: both run at once."""
 
@@ -109,6 +120,10 @@ class StatusReport(Struct, frozen=True):
     escalations_waiting: int
     revisions_waiting: int
     tasks: tuple[TaskReport, ...]
+    feedback_right: int = 0
+    """Answers that somebody's feedback agreed with, ..."""
+    feedback_compared: int = 0
+    """... of so many that it could be compared with."""
 
 
 class Revision(Struct, frozen=True):
@@ -143,6 +158,12 @@ class SaidDone(Struct, frozen=True):
     ok: Literal[True] = True
 
 
+class SaidFeedback(Struct, frozen=True):
+    counted: bool
+    """False where somebody gave feedback on this request before."""
+    ok: Literal[True] = True
+
+
 class SaidModules(Struct, frozen=True):
     modules: tuple[str, ...]
     ok: Literal[True] = True
@@ -154,7 +175,7 @@ class SaidNo(Struct, frozen=True):
     ok: Literal[False] = False
 
 
-Said = SaidTasks | SaidStatus | SaidRevisions | SaidDone | SaidModules | SaidNo
+Said = SaidTasks | SaidStatus | SaidRevisions | SaidDone | SaidFeedback | SaidModules | SaidNo
 
 _question: msgspec.json.Decoder[Question] = msgspec.json.Decoder(Question)
 _encoder = msgspec.json.Encoder()
@@ -166,7 +187,8 @@ def read_question(meta: bytes) -> Question:
         return _question.decode(meta)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(
-            f"the agent does not understand this: {error}; it answers tasks, status and revisions"
+            f"the agent does not understand this: {error}; it answers tasks, status, revisions and"
+            " feedback"
         ) from error
 
 

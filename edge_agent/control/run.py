@@ -31,6 +31,8 @@ class Device(Protocol):
 
     async def take(self, client: str, request_ids: tuple[str, ...]) -> None: ...
 
+    async def feedback(self, client: str, task: str, request_id: str, label: str) -> bool: ...
+
 
 class AgentSocket:
     """The server. `revised` wakes the clients that wait for a revision."""
@@ -92,6 +94,10 @@ class AgentSocket:
                 case messages.Skipped() as skipped:
                     await self._device.record_skipped(skipped)
                     return messages.SaidDone()
+                case messages.Feedback(client, task, request_id, label):
+                    return messages.SaidFeedback(
+                        await self._device.feedback(client, task, request_id, label)
+                    )
                 case messages.Modules():
                     if self._debug:
                         return messages.SaidModules(tuple(sorted(sys.modules)))

@@ -21,7 +21,8 @@ from msgspec.structs import replace
 from edge_agent.risk.job import Order, Outcome
 from edge_agent.risk.monitor import begun_anew
 from edge_agent.risk.store import Audit, Key, Standing, Store
-from edge_agent.risk.watch import RiskReport, Terms, Watch, new_standing
+from edge_agent.risk.watch import Terms, Watch, new_standing
+from edge_agent.workplace import RiskReport
 from models.calibrate.certificate import Certificate
 from sync.clock import Clock
 from sync.runner import Runner
@@ -213,10 +214,17 @@ class Risk:
 
     # -- what people say and ask
 
-    async def feedback(self, said: v1.Feedback) -> bool:
-        """Somebody knows the right answer; whether it is the first word on this request."""
+    async def feedback(
+        self, said: v1.Feedback, issue: Callable[[v1.Feedback], Awaitable[object]]
+    ) -> bool:
+        """Somebody knows the right answer; whether it is the first word on this request.
+
+        It is issued before it is remembered: an end between the two makes it come twice, and the
+        gateway keeps the first.
+        """
         if await self._runner.submit(partial(self._store.knows_feedback, said.request_id)):
             return False
+        await issue(said)
         label = self._answers.get(said.request_id)
         for watch in self._watches.values():
             audit = watch.known(said.request_id)

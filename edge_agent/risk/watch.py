@@ -22,6 +22,7 @@ from edge_agent.risk.job import Order, Outcome, Sample
 from edge_agent.risk.monitor import Monitor, begun_anew, count
 from edge_agent.risk.safe import Guard, Mode, Promise
 from edge_agent.risk.store import AGREED, DIFFERED, KEPT, MISSING, Audit, Key, Standing
+from edge_agent.workplace import RiskReport
 from models.calibrate.certificate import Certificate
 from models.calibrate.curve import Curve
 
@@ -51,32 +52,6 @@ class Terms(Struct, frozen=True):
     why: str
     certified_risk: float | None
     curve: Curve | None
-
-
-class RiskReport(Struct, frozen=True):
-    """How far the device's own answers can be trusted, for people."""
-
-    mode: str
-    certificate: str
-    why: str
-    promised: float
-    """What audits are held against."""
-    low: float
-    high: float
-    """Where the live risk lies, by the audits so far."""
-    audits: int
-    losses: int
-    waiting: int
-    """Audits without an answer yet."""
-    evidence: float
-    """How near the alarm is, 0 to 1."""
-    alarm_at: float | None
-    labelled: int
-    """Audits somebody gave the right label for."""
-    wrong: int
-    """Of those, answered here and wrong where the cloud was right."""
-    advice: str | None
-    """A shift of the scores, for what it is worth."""
 
 
 class Watch:

@@ -1,4 +1,7 @@
-"""What a client asks the agent itself, on `agent.sock`: tasks, status, revisions. No I/O."""
+"""What a client asks the agent itself, on `agent.sock`: tasks, status, revisions, feedback.
+
+No I/O.
+"""
 
 import json
 from collections.abc import Sequence
@@ -38,6 +41,24 @@ def ask_revisions(client: str, taken: Sequence[str], wait_s: float) -> bytes:
         "wait_ms": round(wait_s * 1000),
     }
     return wire.head(json.dumps(question).encode())
+
+
+def tell_feedback(client: str, task: str, request_id: object, label: object) -> bytes:
+    """Say what the right answer to a request was. Raises `BadArgument`."""
+    said = {"op": "feedback", "client": client, "task": task}
+    for name, value, most in (("request_id", request_id, 128), ("label", label, 1024)):
+        if not isinstance(value, str) or not 1 <= len(value) <= most:
+            raise BadArgument(f"{name} must be text of 1 to {most} characters, not {value!r:.80}")
+        said[name] = value
+    return wire.head(json.dumps(said).encode())
+
+
+def read_feedback(meta: bytes) -> bool:
+    """Whether the feedback was the first word on its request. Raises `ProtocolMismatch`."""
+    try:
+        return _a(bool, _said(meta)["counted"])
+    except (KeyError, TypeError) as error:
+        raise _mismatch(error) from error
 
 
 def checked_wait_s(wait_s: object) -> float:

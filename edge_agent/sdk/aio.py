@@ -95,6 +95,12 @@ class AsyncClient:
             if taken:
                 await self._ask_revisions(taken, 0.0)
 
+    async def feedback(self, request_id: str, label: str) -> bool:
+        """Say what the right answer to an earlier request was; see `Client.feedback`."""
+        task = await self._chosen_task()
+        told = agent.tell_feedback(self._name, task, request_id, label)
+        return agent.read_feedback(await self._ask_agent(told))
+
     async def status(self) -> Status:
         """The device as its supervisor sees it."""
         return agent.read_status(await self._ask_agent(agent.STATUS))

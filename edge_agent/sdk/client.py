@@ -111,6 +111,15 @@ class Client:
             if taken:
                 self._ask_revisions(taken, 0.0)
 
+    def feedback(self, request_id: str, label: str) -> bool:
+        """Say what the right answer to an earlier request was; kept for the gateway.
+
+        The first word on a request id counts, and says so by True. The device need not remember the
+        request. Raises `BadArgument`, `AgentUnavailable`; a `LongstopError` where there is no room.
+        """
+        told = agent.tell_feedback(self._name, self.task, request_id, label)
+        return agent.read_feedback(self._ask_agent(told))
+
     def status(self) -> Status:
         """The device as its supervisor sees it."""
         return agent.read_status(self._ask_agent(agent.STATUS))

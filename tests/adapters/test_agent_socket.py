@@ -16,7 +16,7 @@ from edge_agent.errors import AgentAlreadyRunning, SocketTaken
 from edge_agent.sdk import AsyncClient
 from edge_agent.sdk.call import now
 from edge_agent.sdk.channel import Channel
-from edge_agent.sdk.errors import SocketPathTooLong
+from edge_agent.sdk.errors import BadArgument, SocketPathTooLong
 from edge_agent.sdk.wire import HEADER, MAX_META, head
 from edge_agent.upkeep.sockets import RunFolder
 from sync.wire import v1
@@ -28,6 +28,7 @@ class Device:
     def __init__(self) -> None:
         self.waiting: list[v1.Revised] = []
         self.skipped: list[messages.Skipped] = []
+        self.told: dict[str, tuple[str, str, str]] = {}
 
     def tasks(self) -> tuple[str, ...]:
         return ("apparel",)
@@ -63,6 +64,11 @@ class Device:
 
     async def record_skipped(self, skipped: messages.Skipped) -> None:
         self.skipped.append(skipped)
+
+    async def feedback(self, client: str, task: str, request_id: str, label: str) -> bool:
+        first = request_id not in self.told
+        self.told.setdefault(request_id, (client, task, label))
+        return first
 
 
 def revised(request_id: str, client: str = "app") -> v1.Revised:
@@ -238,5 +244,19 @@ def test_a_program_of_the_device_s_own_says_what_it_skipped(tmp_path: Path) -> N
         assert device.skipped == [
             messages.Skipped("apparel", "stdin", "near_duplicate", 2, "1", "2")
         ]
+
+    play(tmp_path, story)
+
+
+def test_feedback_says_whether_it_was_the_first_word(tmp_path: Path) -> None:
+    async def story(device: Device, agent: AgentSocket, folder: Path) -> None:
+        client = AsyncClient("apparel", name="app", run=folder)
+        assert await client.feedback("r-1", "coat")
+        assert not await client.feedback("r-1", "shirt")
+        assert device.told == {"r-1": ("app", "apparel", "coat")}
+        for request_id, label in (("", "coat"), ("r" * 129, "coat"), ("r-2", ""), ("r-2", 5)):
+            with pytest.raises(BadArgument, match="must be text"):
+                await client.feedback(request_id, label)  # type: ignore[arg-type]
+        await client.close()
 
     play(tmp_path, story)

@@ -15,7 +15,8 @@ from edge_agent.risk.job import Order, Outcome, Sample
 from edge_agent.risk.recalibrate import perform
 from edge_agent.risk.run import AuditSettings, Risk
 from edge_agent.risk.store import Key
-from edge_agent.risk.watch import RiskReport, Terms
+from edge_agent.risk.watch import Terms
+from edge_agent.workplace import RiskReport
 from models.calibrate.certificate import Certificate
 from models.calibrate.certify import named
 from models.calibrate.curve import Curve
@@ -86,6 +87,7 @@ class Bench:
         self.risk = risk
         self.cloud = cloud
         self.alarms = alarms
+        self.issued: list[str] = []
         self.terms: list[Terms] = []
         self.key: Key = risk.joined("apparel", DIGEST, signed, None, self.terms.append)
 
@@ -100,6 +102,16 @@ class Bench:
         self.risk.audited(self.key, request_id, label, score, local=True)
         tensor = v1.Tensor("image", "UINT8", (4,), b"abcd")
         self.risk.ask(self.key, v1.Escalation("d1", request_id, "apparel", "1.0.0", 0, (tensor,)))
+
+    async def feedback(self, request_id: str, label: str) -> bool:
+        """Somebody knows better; `issued` are the ids that became records."""
+
+        async def issue(said: v1.Feedback) -> None:
+            self.issued.append(said.request_id)
+
+        return await self.risk.feedback(
+            v1.Feedback(request_id, "app", "apparel", label, 1.0), issue
+        )
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(60):
@@ -320,13 +332,11 @@ def test_feedback_counts_once_and_says_how_often_the_device_was_right(tmp_path: 
             made.risk.recorded("a", "coat")
             made.risk.recorded("b", "coat")
 
-            def said(request_id: str, label: str) -> v1.Feedback:
-                return v1.Feedback(request_id, "app", "apparel", label, 1.0)
-
-            assert await made.risk.feedback(said("a", "coat"))
-            assert not await made.risk.feedback(said("a", "shirt"))
-            assert await made.risk.feedback(said("b", "shirt"))
-            assert await made.risk.feedback(said("of-last-year", "shirt"))
+            assert await made.feedback("a", "coat")
+            assert not await made.feedback("a", "shirt")
+            assert await made.feedback("b", "shirt")
+            assert await made.feedback("of-last-year", "shirt")
+            assert made.issued == ["a", "b", "of-last-year"]
             assert made.risk.feedback_counts() == (1, 2)
 
     asyncio.run(story())
@@ -339,8 +349,8 @@ def test_a_label_for_an_audited_request_says_whose_fault_a_difference_is(tmp_pat
             made.audit("edge-wrong")
             made.audit("cloud-wrong")
             await made.until(lambda: made.report.waiting == 0)
-            await made.risk.feedback(v1.Feedback("edge-wrong", "app", "apparel", "shirt", 1.0))
-            await made.risk.feedback(v1.Feedback("cloud-wrong", "app", "apparel", "coat", 1.0))
+            await made.feedback("edge-wrong", "shirt")
+            await made.feedback("cloud-wrong", "coat")
             assert (made.report.labelled, made.report.wrong) == (2, 1)
 
     asyncio.run(story())
