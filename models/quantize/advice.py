@@ -4,10 +4,13 @@ Rules:
 1. Quality first: an INT8 file that disagrees more than was asked for is not recommended, and no
    file is for a runtime on which it gives other labels than on the first.
 2. Then time, per runtime: within a twentieth two files are equally fast.
-3. Where INT8 is not slower it ships, because it is smaller; where it is slower FP32 ships, and the
+3. Where several runtimes are fit, a certificate on each (an edition) lets every device take the
+   faster. Both files ship where one runtime is served better by the one and another by the other.
+4. Where INT8 is not slower it ships, because it is smaller; where it is slower FP32 ships, and the
    bytes that costs are said.
 """
 
+from collections.abc import Mapping
 from math import isfinite
 
 from models.quantize.compare import FileRow, RuntimeRow, Table
@@ -31,6 +34,7 @@ def advice(table: Table, target: float) -> str:
     pairs = list(zip(table.runs[::2], table.runs[1::2], strict=True))
     sentences = []
     fit: list[RuntimeRow] = []
+    chosen: dict[str, str] = {}
     for floats, integers in pairs:
         strange = _apart(floats, whole.file, first, target)
         if strange is not None:
@@ -40,8 +44,10 @@ def advice(table: Table, target: float) -> str:
         strange = _apart(integers, small.file, first, target)
         if strange is not None:
             sentences.append(f"On {floats.runtime} ship {whole.file}: {strange}.")
+            chosen[floats.runtime] = whole.file
             continue
         fit.append(integers)
+        chosen[integers.runtime] = whole.file if integers.ratio > 1 + SAME else small.file
         sentences.append(_where(integers, whole, small))
     fastest = min(fit, key=lambda row: row.median_us)
     if len(pairs) > 1:
@@ -50,6 +56,7 @@ def advice(table: Table, target: float) -> str:
             f"The fastest of all here is {file.file} on {fastest.runtime} "
             f"({fastest.median_us:.1f} us)."
         )
+    sentences += _editions(chosen)
     sentences.append(f"{_bytes(whole, small)} Other processors differ: measure on the device.")
     return " ".join(sentences)
 
@@ -75,6 +82,18 @@ def _where(row: RuntimeRow, whole: FileRow, small: FileRow) -> str:
     if row.ratio < 1 - SAME:
         return f"On {row.runtime} ship {small.file}: it takes {row.ratio:.2f} times as long."
     return f"On {row.runtime} ship {small.file}: it is as fast as FP32."
+
+
+def _editions(chosen: Mapping[str, str]) -> list[str]:
+    """How one package serves devices with the one runtime and with the other."""
+    if len(chosen) < 2:
+        return []
+    if len(set(chosen.values())) == 1:
+        file, names = next(iter(chosen.values())), " and ".join(chosen)
+        return [f"One package serves both with {file} certified on {names} as editions."]
+    where = ", ".join(f"{file} on {name}" for name, file in chosen.items())
+    both = f"Shipping both files pays where devices differ: certify {where} as editions, and each"
+    return [f"{both} device takes the faster one it has."]
 
 
 def _bytes(whole: FileRow, small: FileRow) -> str:

@@ -183,6 +183,15 @@ def test_each_runtime_gets_its_own_advice_and_the_fastest_is_named() -> None:
     assert "The fastest of all here is int8.onnx on openvino (60.0 us)." in said
 
 
+def test_both_files_ship_as_editions_where_runtimes_differ() -> None:
+    said = advice(table(1.5, 0.6), 0.995)
+    assert "Shipping both files pays where devices differ" in said
+    assert "certify float.onnx on onnx, int8.onnx on openvino as editions" in said
+    same = advice(table(0.5, 0.6), 0.995)
+    assert "One package serves both with int8.onnx certified on onnx and openvino" in same
+    assert "edition" not in advice(table(0.5), 0.995)
+
+
 def test_integers_that_disagree_are_not_shipped_however_fast() -> None:
     said = advice(table(0.1, agreement=0.97), 0.995)
     assert said.startswith("Ship float.onnx: INT8 gives another label for 3.00 %")
