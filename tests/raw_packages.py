@@ -53,7 +53,7 @@ def photos(folder: Path) -> Path:
     return _built(folder, "photos", "bytes", Detect(("box",), 0.5), halves, golden)
 
 
-def notes(folder: Path) -> Path:
+def notes(folder: Path, *, version: str = "1") -> Path:
     """Sorts notes of six numbers in words: three logits of the edge, three of the cloud."""
     words = Tokenizer(models.WordLevel(dict(zip(WORDS, range(10), strict=True)), "zero"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -70,7 +70,7 @@ def notes(folder: Path) -> Path:
         halves.append(Half(Pipeline(nodes, "sorter"), (tokens, file)))
     head = Classify(("sales", "support", "spam"), top=2)
     golden = (b"nine zero zero zero nine zero", b"zero nine two nine zero zero")
-    return _built(folder, "notes", "text", head, halves, golden)
+    return _built(folder, "notes", "text", head, halves, golden, version=version)
 
 
 def orders(folder: Path) -> Path:
@@ -107,6 +107,8 @@ def _built(
     head: Head,
     halves: Sequence[Half],
     golden: tuple[bytes, ...],
+    *,
+    version: str = "1",
 ) -> Path:
     parts = Parts(
         name=f"raw-{task}",
@@ -118,4 +120,4 @@ def _built(
         certificate=by_hand(note="for a test", threshold=SURE_FROM),
         golden=Chosen(golden),
     )
-    return build(parts, "1", folder / "package")
+    return build(parts, version, folder / "package")

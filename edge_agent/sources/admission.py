@@ -113,6 +113,12 @@ class Overloaded(Struct, frozen=True):
     number: int
 
 
+class CutOff(Struct, frozen=True):
+    """The source ended before an input that had begun was answered."""
+
+    number: int
+
+
 class Woke(Struct, frozen=True):
     """The time asked for by `WakeAt` has come, or nearly."""
 
@@ -121,7 +127,7 @@ class Stopped(Struct, frozen=True):
     """The source ends; what has begun will still be told of."""
 
 
-Event = Offered | LeftOut | Answered | Refused | Overloaded | Woke | Stopped
+Event = Offered | LeftOut | Answered | Refused | Overloaded | CutOff | Woke | Stopped
 
 
 class Admit(Struct, frozen=True):
@@ -185,7 +191,9 @@ def step(state: Admission, event: Event, now: float) -> Step:
             done, ended = _ended(done, number)
             done = done if ended is None else _skipped(done, ended, reason, now)
         case Overloaded(number):
-            done = _overloaded(done, number, now)
+            done = _not_done(done, number, "overloaded", now)
+        case CutOff(number):
+            done = _not_done(done, number, "stopped", now)
         case Stopped():
             done = _stopped(done, now)
         case Woke():
@@ -211,12 +219,13 @@ def _offered(done: Step, came: Input, difference: float | None, now: float) -> S
     return Step(state, (*done.effects, Admit(came.number)))
 
 
-def _overloaded(done: Step, number: int, now: float) -> Step:
+def _not_done(done: Step, number: int, reason: str, now: float) -> Step:
+    """Rules 4 to 6."""
     done, ended = _ended(done, number)
     if ended is None:
         return done
     if done.state.policy.live:
-        return _skipped(done, ended, "overloaded", now)
+        return _skipped(done, ended, reason, now)
     waiting = tuple(sorted((ended, *done.state.waiting), key=lambda one: one.number))
     return Step(replace(done.state, waiting=waiting, again_at=now + AGAIN_S), done.effects)
 

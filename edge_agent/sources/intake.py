@@ -15,8 +15,8 @@ from sync.clock import Clock
 
 log = logging.getLogger(__name__)
 
-DRAIN_S = 6.0
-"""For what has begun when a source ends: longer than the deadline sources ask with."""
+DRAIN_S = 3.0
+"""For what has begun when a source ends: less than an agent that stops gives its workers."""
 
 Outcome = Literal["answered", "refused", "unreadable", "overloaded"]
 
@@ -117,21 +117,23 @@ class Intake:
         _set(self._quiet, not (self._state.waiting or self._state.begun))
 
     async def _answer(self, number: int) -> None:
-        outcome: Outcome | None = None
         try:
             outcome = await self._inputs[number].answer()
-        finally:
-            match outcome:
-                case "answered":
-                    self.answered += 1
-                    del self._inputs[number]
-                    self._step(admission.Answered(number))
-                case "overloaded":
-                    self._step(admission.Overloaded(number))
-                case None:  # cancelled, or broken: whoever made the input logs why
-                    self._step(admission.Refused(number, "stopped"))
-                case reason:
-                    self._step(admission.Refused(number, reason))
+        except asyncio.CancelledError:
+            self._step(admission.CutOff(number))
+            raise
+        except Exception:
+            self._step(admission.Refused(number, "refused"))
+            raise
+        match outcome:
+            case "answered":
+                self.answered += 1
+                del self._inputs[number]
+                self._step(admission.Answered(number))
+            case "overloaded":
+                self._step(admission.Overloaded(number))
+            case reason:
+                self._step(admission.Refused(number, reason))
 
     def _leave(self, number: int, reason: str) -> None:
         self.skipped[reason] += 1

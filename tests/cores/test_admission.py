@@ -15,6 +15,7 @@ from edge_agent.sources.admission import (
     Admit,
     Answered,
     Begin,
+    CutOff,
     Effect,
     Event,
     Leave,
@@ -159,6 +160,17 @@ def test_what_waits_when_a_live_source_ends_is_accounted_for() -> None:
     assert play(Refused(0, "stopped"), 1) == [Leave(0, "stopped"), Report("stopped", 1, "a", "a")]
 
 
+def test_what_was_cut_off_is_skipped_where_it_is_live_and_stays_where_it_lies_else() -> None:
+    for policy, effects in (
+        (LIVE, [Leave(0, "stopped"), Report("stopped", 1, "a", "a")]),
+        (PATIENT, []),
+    ):
+        play = Play(policy)
+        play(Offered("a"), 0)
+        play(Stopped(), 1)
+        assert play(CutOff(0), 1) == effects
+
+
 def test_what_waits_when_a_patient_source_ends_stays_where_it_lies() -> None:
     play = Play(PATIENT)
     for name in "ab":
@@ -181,7 +193,7 @@ policies = st.builds(
 )
 moves = st.lists(
     st.tuples(
-        st.sampled_from(["offer", "offer", "offer", "bad", "answer", "refuse", "busy", "wake"]),
+        st.sampled_from("offer offer offer bad answer refuse busy cut wake".split()),
         st.sampled_from([0.0, 0.01, 0.4, 2.0, 7.0]),
         st.sampled_from([None, 0.0, 1.0]),
         st.integers(0, 5),
@@ -222,6 +234,8 @@ def test_every_input_has_one_fate_and_the_rate_is_never_exceeded(
                 event, answered = Answered(begun), answered + 1
             case "refuse":
                 event = Refused(begun, "refused")
+            case "cut":
+                event = CutOff(begun)
             case _:
                 event = Overloaded(begun)
         done = step(state, event, now)
