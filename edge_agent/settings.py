@@ -62,6 +62,8 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_package_bytes: Annotated[int, Meta(ge=1)] = 256 << 20
     sources: dict[str, str | SourceSettings] = {}
     """Task to where its inputs come from, beside what programs ask for; a mere path is a folder."""
+    factory: dict[str, str] = {}
+    """Task to a package folder of this machine that serves when nothing else does."""
     features: dict[str, FeatureTable] = {}
     """Where packages look numbers up by a key, by the name they use for it."""
     custom_steps: bool = False

@@ -31,6 +31,7 @@ from edge_agent.sdk.errors import LongstopError
 from edge_agent.settings import AgentSettings, run_folder, token, token_file, workplace
 from edge_agent.update import job
 from edge_agent.update.activation import Activation, Installed
+from edge_agent.update.factory import bring_all
 from edge_agent.update.local import LocalPackage
 from edge_agent.update.run import FetchProcess, TaskUpdate, Updates
 from edge_agent.update.store import PackageStore
@@ -164,6 +165,10 @@ class Supervisor:
             stack.push_async_callback(self._updates.close)
             stack.callback(self._fetch_process.close)
             self._updates.start()
+            delivered = asyncio.create_task(
+                bring_all(settings.factory, self._fetch_process.bring, self._updates.factory)
+            )
+            stack.callback(delivered.cancel)
             for package in self._packages.values():
                 self._updates.desire_local(package.task, package.version)
             stack.push_async_callback(self._agent_socket.close)

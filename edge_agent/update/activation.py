@@ -11,9 +11,11 @@ Rules:
    that could not be verified is: after `REFUSED_PAUSE_S`, after a restart, or when the gateway asks
    for it anew, since it may have been mended. It is never fetched in a loop.
 5. Trouble on the way (no link, gateway busy) is no refusal: try again after full jitter.
-6. An active package that fails gives way to the one before it, where there is one. With none left
-   it stays: trying it is better than serving nothing.
-7. Reporting never decides anything. What is refused stands in the state until its version serves.
+6. An active package that fails gives way to the one before it, and that to the factory package,
+   where there is one and it has not failed here. With none left it stays: trying it is better than
+   serving nothing. Each is given up for good, so two bad ones never take turns.
+7. The factory package serves while no other does, without a trial.
+8. Reporting never decides anything. What is refused stands in the state until its version serves.
 """
 
 from enum import Enum
@@ -68,6 +70,8 @@ class Activation(Struct, frozen=True):
     failures: int = 0
     retry_at: float = 0.0
     refused: tuple[Refused, ...] = ()
+    factory: Installed | None = None
+    """What the device was delivered with."""
 
 
 class AgentStarted(Struct, frozen=True):
@@ -119,12 +123,18 @@ class TrialFailed(Struct, frozen=True):
 
 
 class ActiveFailed(Struct, frozen=True):
-    """The worker of the active package said that the package does not run. A crash is not this."""
+    """The active package does not run: its worker said so, or ended again and again."""
 
     digest: str
     code: str
     reason: str
     at: float
+
+
+class FactoryFound(Struct, frozen=True):
+    """The package the device was delivered with is on the disk; said at every start."""
+
+    package: Installed
 
 
 class Woke(Struct, frozen=True):
@@ -140,6 +150,7 @@ Event = (
     | TrialReady
     | TrialFailed
     | ActiveFailed
+    | FactoryFound
     | Woke
 )
 
@@ -244,10 +255,16 @@ def step(state: Activation, event: Event, now: float) -> Step:
             if any(each.for_good and each.version == failing.version for each in state.refused):
                 return Step(state)  # it was the last one, and says so at every start
             state = _with(state, Refused(failing.version, code, reason, at, for_good=True))
-            if state.previous is None:
+            instead = _instead(state, failing)
+            if instead is None:
                 return Step(state, (Report(),))
-            state = replace(state, active=state.previous, previous=None)
-            return Step(state, (Serve(state.active or failing), Report()))
+            return Step(replace(state, active=instead, previous=None), (Serve(instead), Report()))
+
+        case _, FactoryFound(package):
+            state = replace(state, factory=package)
+            if state.active is not None:
+                return Step(state)
+            return Step(replace(state, active=package), (Serve(package), Report()))
 
         case Phase.IDLE, Woke():
             return _next(state, now)
@@ -317,6 +334,15 @@ def _pardoned(state: Activation, version: str) -> Activation:
     return replace(state, refused=left)
 
 
+def _instead(state: Activation, failing: Installed) -> Installed | None:
+    """What may serve in its place: the one before, else the factory's."""
+    given_up = {each.version for each in state.refused if each.for_good}
+    for package in (state.previous, state.factory):
+        if package is not None and package != failing and package.version not in given_up:
+            return package
+    return None
+
+
 def _keep(state: Activation) -> Keep:
-    packages = (state.active, state.previous, state.candidate)
-    return Keep(tuple(package.digest for package in packages if package is not None))
+    packages = (state.active, state.previous, state.candidate, state.factory)
+    return Keep(tuple(dict.fromkeys(one.digest for one in packages if one is not None)))

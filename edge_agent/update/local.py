@@ -23,6 +23,7 @@ class _Names(Struct):
 
 def local_package(folder: Path) -> LocalPackage:
     """What a package folder says it is. Raises `BadRequest`; fetch and worker check the rest."""
+    folder = folder.expanduser()
     try:
         names = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=_Names)
     except (OSError, msgspec.DecodeError) as error:

@@ -223,6 +223,10 @@ class Updates:
         self._local.add(task)
         self._task(task).tell(activation.VersionDesired(version))
 
+    def factory(self, task: str, package: Installed) -> None:
+        """What the device was delivered with is on the disk."""
+        self._task(task).tell(activation.FactoryFound(package))
+
     def failed(self, task: str, digest: str, code: str, reason: str, at: float) -> None:
         """The active package of a task says that it does not run here."""
         self._task(task).tell(activation.ActiveFailed(digest, code, reason, at))

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 LEAVE_S = 15.0
 """A worker asked to leave gives itself ten seconds."""
+GIVEN_UP_S = 1.0
+"""One that was given up starts again no sooner: another package may be about to take its place."""
 CRASH_LOOP = "crash_loop"
 
 
@@ -126,7 +128,10 @@ class Keeper:
             )
             ends = restart.ends
             self.restarts += 1
-            await _first(self._leaving.wait(), restart.pause_s)
+            pause_s = restart.pause_s
+            if self.gave_up:
+                pause_s = max(pause_s, GIVEN_UP_S)
+            await _first(self._leaving.wait(), pause_s)
         if not self.served.done():
             self.served.set_exception(WorkerFailed("the worker was told to leave"))
             self.served.exception()

@@ -12,6 +12,7 @@ from edge_agent.update.activation import (
     AgentStarted,
     Effect,
     Event,
+    FactoryFound,
     Fetch,
     Fetched,
     FetchFailed,
@@ -174,6 +175,48 @@ def test_an_active_package_that_does_not_run_gives_way_to_the_one_before() -> No
     assert step(last, ActiveFailed("d1", "hash_mismatch", "", at=9), 100).effects == ()
 
 
+FACTORY = Installed("0.1.0", "d0")
+
+
+def test_the_factory_package_serves_until_another_has_proved_itself() -> None:
+    end = play(
+        Activation(),
+        (AgentStarted(0), ()),
+        (FactoryFound(FACTORY), (Serve(FACTORY), Report())),
+        (FactoryFound(FACTORY), ()),
+        (VersionDesired("1.0.0"), (Fetch("1.0.0"),)),
+        (Fetched("1.0.0", "d1"), (StartTrial(ONE),)),
+        (TrialReady("d1"), (Switch(ONE), Keep(("d1", "d0")), Report())),
+    )
+    assert (end.active, end.previous, end.factory) == (ONE, FACTORY, FACTORY)
+
+
+def test_what_loops_gives_way_to_the_one_before_and_that_to_the_factorys() -> None:
+    end = play(
+        Activation(active=TWO, previous=ONE, factory=FACTORY, wanted="2.0.0"),
+        (ActiveFailed("d2", "crash_loop", "", at=7), (Serve(ONE), Report())),
+        (ActiveFailed("d1", "crash_loop", "", at=8), (Serve(FACTORY), Report())),
+        (ActiveFailed("d0", "crash_loop", "", at=9), (Report(),)),
+        (ActiveFailed("d0", "crash_loop", "", at=10), ()),
+        (VersionDesired("2.0.0"), ()),
+        (AgentStarted(11), (Serve(FACTORY),)),
+    )
+    assert end.active == FACTORY
+    assert {each.version for each in end.refused} == {"2.0.0", "1.0.0", "0.1.0"}
+
+
+def test_a_factory_package_that_failed_is_no_way_out() -> None:
+    fallen = play(
+        Activation(active=FACTORY, factory=FACTORY),
+        (ActiveFailed("d0", "crash_loop", "", at=7), (Report(),)),
+        (VersionDesired("1.0.0"), (Fetch("1.0.0"),)),
+        (Fetched("1.0.0", "d1"), (StartTrial(ONE),)),
+        (TrialReady("d1"), (Switch(ONE), Keep(("d1", "d0")), Report())),
+        (ActiveFailed("d1", "crash_loop", "", at=8), (Report(),)),
+    )
+    assert fallen.active == ONE
+
+
 GOOD = {"1.0.0", "2.0.0", "5.0.0"}
 UNVERIFIABLE = {"3.0.0"}
 FAILS_TRIAL = {"4.0.0"}
@@ -280,6 +323,12 @@ class Activations(RuleBasedStateMachine):
     def the_active_package_breaks(self) -> None:
         assert self.serving is not None
         self.tell(ActiveFailed(self.serving, "hash_mismatch", "", self.now))
+
+    @rule()
+    def the_factory_package_is_there(self) -> None:
+        self.packages.add("d0")
+        self.proved.add("d0")  # with the agent itself
+        self.tell(FactoryFound(FACTORY))
 
     @rule(seconds=st.sampled_from([1.0, 60.0, REFUSED_PAUSE_S]))
     def time_passes(self, seconds: float) -> None:

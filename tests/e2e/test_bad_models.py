@@ -1,5 +1,6 @@
 """Models that hang, crash, leak and answer nonsense: the device goes on answering."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -173,9 +174,12 @@ def test_a_flooding_program_is_told_so_and_another_is_answered(tmp_path: Path) -
 
 
 def test_a_crash_loop_falls_back_to_the_package_before(gateway: Gateway, tmp_path: Path) -> None:
+    """And when that one crashes as well, to what the device was delivered with."""
     mark = tmp_path / "dies"
     dies = f"import os\nif os.path.exists({str(mark)!r}):\n    os.kill(os.getpid(), 11)\n"
-    with Agent(tmp_path / "a", gateway.invite("loops"), *SETTINGS) as agent:
+    factory = build_acting(tmp_path / "factory", "0.1.0")
+    settings = (*SETTINGS, f"factory.{TASK}={factory}")
+    with Agent(tmp_path / "a", gateway.invite("loops"), *settings) as agent:
         until(lambda: agent.serves("1.0.0", task=TASK), what="first package served")
         gateway.publish_folder(build_acting(tmp_path / "two", "2.0.0", first=dies))
         gateway.desire("2.0.0", agent.device, task=TASK)
@@ -197,3 +201,9 @@ def test_a_crash_loop_falls_back_to_the_package_before(gateway: Gateway, tmp_pat
             ),
             what="the gateway knows why",
         )
+        with agent.client(TASK) as client:
+            while agent.status()["tasks"][0]["version"] == "1.0.0":
+                with contextlib.suppress(DeadlineExceeded):
+                    ask(client, CRASHES, deadline_ms=50)
+            answer = ask(client)
+            assert (answer.label, answer.version) == ("honest", "0.1.0")
