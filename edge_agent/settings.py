@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from edge_agent.cloud.budget import BudgetSettings, tariff
 from edge_agent.cloud.link import LinkSettings
 from edge_agent.errors import NotEnrolled
 from edge_agent.risk.run import AuditSettings
@@ -74,6 +75,7 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     stop_s: Annotated[float, Meta(ge=0)] = 5.0
     """How long workers may take to finish when the agent ends."""
     cloud: LinkSettings = LinkSettings()
+    budget: BudgetSettings = BudgetSettings()
     outbox: OutboxSettings = OutboxSettings()
     audit: AuditSettings = AuditSettings()
     restart: RestartPolicy = RestartPolicy()
@@ -95,6 +97,10 @@ def load(data: Path, *, environ: Mapping[str, str], overrides: Sequence[str] = (
         prefix=PREFIX,
         overrides=overrides,
     )
+    try:
+        tariff(loaded.budget)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
     for name, table in loaded.features.items():
         if isinstance(table, HttpTable) and not loaded.gateway:
             raise SettingsError(

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -17,6 +18,8 @@ from msgspec.structs import replace
 
 from edge_agent import __version__
 from edge_agent.cloud import handover
+from edge_agent.cloud.budget import FILE as BUDGET_FILE
+from edge_agent.cloud.budget import Budget, Tariff, boot_id, tariff
 from edge_agent.cloud.line import Line
 from edge_agent.cloud.link import CloudLink, DeviceReport
 from edge_agent.control import messages
@@ -54,6 +57,8 @@ from sync.wire import v1
 log = logging.getLogger(__name__)
 
 SHORT_DIGEST = 12
+CONDITIONS_S = 0.1
+"""Workers are told of link and budget this often at most."""
 
 
 class Supervisor:
@@ -90,8 +95,12 @@ class Supervisor:
         self._calibrating = ThreadRunner("calibrate")
         self._calibrate_process = CalibrateProcess(self._calibrating)
         self._audited_lines: dict[Line, Key] = {}
+        self._resent: list[Callable[[], int]] = []
+        self._unanswered: Counter[str] = Counter()
+        self._telling: asyncio.TimerHandle | None = None
         self._outbox: Outbox
         self._link: CloudLink
+        self._budget: Budget | None = None
         self._risk: Risk
 
     async def run(self) -> None:
@@ -129,10 +138,25 @@ class Supervisor:
                 chance=self._chance,
             )
             stack.push_async_callback(self._outbox.close)
+            transport = self._transport()
+            if (terms := self._tariff()) is not None:
+                keeper = ThreadRunner("budget")
+                stack.callback(keeper.close)
+                self._budget = Budget(
+                    terms,
+                    self._data / BUDGET_FILE,
+                    clock=self._clock,
+                    runner=keeper,
+                    boot=boot_id(),
+                    resent=lambda: sum(resent() for resent in self._resent),
+                    on_change=self._conditions_changed,
+                )
+                stack.push_async_callback(self._budget.close)
+                self._budget.start()
             self._link = CloudLink(
                 device=settings.device,
                 agent_version=__version__,
-                transport=self._transport(),
+                transport=transport,
                 outbox=self._outbox,
                 clock=self._clock,
                 chance=self._chance,
@@ -142,6 +166,8 @@ class Supervisor:
                 on_revision=self._agent_socket.revised,
                 on_answer=lambda answer: self._risk.answered(answer),  # noqa: PLW0108 - made below
                 on_refusal=lambda request: self._risk.refused(request),  # noqa: PLW0108
+                on_change=self._conditions_changed,
+                budget=self._budget,
             )
             stack.push_async_callback(self._link.close)
             judge = ThreadRunner("risk")
@@ -238,6 +264,7 @@ class Supervisor:
     # -- what workers bring
 
     def ready(self, said: handover.Ready, line: Line) -> None:
+        line.send(self._conditions())
         if said.certificate is None:
             return
         tell = partial(_tell_terms, line)
@@ -249,6 +276,13 @@ class Supervisor:
         if (key := self._audited_lines.get(line)) is not None:
             self._risk.audited(key, said.id, said.label, said.score, local=said.local)
 
+    def considered(self, said: handover.Considered) -> None:
+        if self._budget is not None:
+            self._budget.considered(said.inputs)
+
+    def unanswered(self, task: str, count: int) -> None:
+        self._unanswered[task] += count
+
     def escalate(self, said: handover.Escalate, body: bytearray, line: Line) -> None:
         try:
             escalation = handover.escalation_of(said, body, self._settings.device)
@@ -259,6 +293,9 @@ class Supervisor:
         if said.kind == "audit":
             if (key := self._audited_lines.get(line)) is not None:
                 self._risk.ask(key, escalation)
+            return
+        if said.kind == "later":
+            self._link.leave(said.client, escalation)
             return
         outcome = asyncio.ensure_future(self._link.escalate(said.client, escalation))
         outcome.add_done_callback(partial(_tell, line, said.id))
@@ -275,6 +312,35 @@ class Supervisor:
 
     def source_said(self, task: str, state: SourceState) -> None:
         self._sources[task] = state
+
+    # -- what workers are told
+
+    def _conditions(self) -> handover.Conditions:
+        tastes, budget = self._settings.budget, self._budget
+        trips = tuple(round(each, 4) for each in self._link.round_trips())
+        if budget is None:
+            return handover.Conditions(up=self._link.up, round_trips=trips)
+        return handover.Conditions(
+            up=self._link.up,
+            round_trips=trips,
+            left=budget.most,
+            price=budget.price,
+            call_cost=budget.terms.call_cost,
+            byte_cost=budget.terms.byte_cost,
+            revision_worth=tastes.revision_worth,
+            wait_cost=tastes.wait_cost,
+        )
+
+    def _conditions_changed(self) -> None:
+        if self._telling is None:
+            loop = asyncio.get_running_loop()
+            self._telling = loop.call_later(CONDITIONS_S, self._tell_conditions)
+
+    def _tell_conditions(self) -> None:
+        self._telling = None
+        conditions = self._conditions()
+        for its in self._workers.values():
+            its.tell(conditions)
 
     # -- what updates ask of workers
 
@@ -317,20 +383,24 @@ class Supervisor:
                 from sync.transport.two_ways import TwoWays
 
                 ways = (self._mqtt(secret), self._http(secret))
-                return TwoWays(
+                both = TwoWays(
                     *(ways if settings.prefer == "mqtt" else reversed(ways)),
                     probe=self._probe,
                     chance=self._chance,
                     policy=settings.failover,
                 )
+                self._resent.append(lambda: both.asked_twice)
+                return both
 
     def _http(self, secret: str) -> Transport:
         from sync.transport.http import HttpTransport
 
         try:
-            return HttpTransport(self._settings.gateway, secret)
+            http = HttpTransport(self._settings.gateway, secret)
         except ValueError as error:
             raise SettingsError(f"gateway: {error}") from error
+        self._resent.append(lambda: http.resent)
+        return http
 
     def _mqtt(self, secret: str) -> Transport:
         from sync.transport.mqtt import MqttTransport
@@ -338,6 +408,12 @@ class Supervisor:
         settings = self._settings
         host, _, port = settings.mqtt.rpartition(":")
         return MqttTransport(host.strip("[]"), int(port), device=settings.device, token=secret)
+
+    def _tariff(self) -> Tariff | None:
+        try:
+            return tariff(self._settings.budget)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
 
     def _probe(self) -> v1.Up:
         """What may be said at any time and changes nothing: that no record is lost."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import uvloop
 from msgspec.structs import replace
 
+from edge_agent.cascade import value
 from edge_agent.cloud import handover
 from edge_agent.cloud.ask import SupervisorAsk, SupervisorAudits
 from edge_agent.cloud.line import Line
@@ -86,7 +87,7 @@ async def work(order: handover.WorkerOrder) -> int:
             case handover.Retire():
                 retire.set()
             case handover.Conditions():
-                pass
+                cascade.weather = _weather(said)  # like `Terms`, after `Ready`
             case handover.Terms():
                 cascade.terms = Terms(
                     threshold=said.threshold,
@@ -255,6 +256,19 @@ async def _in_time(request_id: str, given: Awaitable[Reply]) -> Reply | Refused:
         raise
     except (ModelsError, AgentError) as error:
         return Refused(request_id, error.code, str(error))
+
+
+def _weather(said: handover.Conditions) -> value.Weather:
+    return value.weather(
+        up=said.up,
+        round_trips=said.round_trips,
+        left=said.left,
+        price=said.price,
+        call_cost=said.call_cost,
+        byte_cost=said.byte_cost,
+        revision_worth=said.revision_worth,
+        wait_cost=said.wait_cost,
+    )
 
 
 def _tell_if_broken(source: asyncio.Task[None]) -> None:

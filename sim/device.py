@@ -30,8 +30,8 @@ class Handover:
     def leave(
         self, question: v1.Escalation, client: str, *, kind: Literal["later", "audit"], value: float
     ) -> None:
-        del kind, value  # this link sends what it is handed at once
-        _ = self._link.escalate(client, question)  # the link sees to it, whoever waits
+        del kind, value
+        self._link.leave(client, question)
 
     def put(self, record: v1.Answered) -> None:
         stored: asyncio.Future[object] = asyncio.ensure_future(self._link.record(record))

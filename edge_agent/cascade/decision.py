@@ -47,7 +47,6 @@ class Case(Struct, frozen=True):
     """Bytes of the input."""
     gain: Gain | None = None
     weather: value.Weather = value.Weather()
-    tastes: value.Tastes = value.Tastes()
     phase: Phase = Phase.PREDICTING
     score: float | None = None
 
@@ -165,7 +164,6 @@ def _hard(state: Case, now: float) -> Step:
         within_s=state.answer_by - now,
         gain=state.gain,
         now=state.weather,
-        tastes=state.tastes,
     )
     said: tuple[Effect, ...] = ()
     if state.weather.left is not None:

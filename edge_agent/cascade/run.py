@@ -43,7 +43,6 @@ class Cascade:
         clock: Clock,
         device: str,
         privacy: Privacy | None = None,
-        tastes: value.Tastes | None = None,
         audits: Audits | None = None,
     ) -> None:
         self._engine = engine
@@ -52,7 +51,6 @@ class Cascade:
         self._clock = clock
         self._device = device
         self._privacy = privacy or Everything()
-        self._tastes = tastes or value.Tastes()
         self.weather = value.Weather()
         """The link and the budget as they were last heard of."""
         self._audits = audits
@@ -102,7 +100,6 @@ class Cascade:
             size=len(request.data),
             gain=self._engine.gain,
             weather=self.weather,
-            tastes=self._tastes,
         )
         predicted = self._clock.monotonic()
         step = decision.step(case, decision.Predicted(prediction.confidence), predicted)
@@ -111,6 +108,11 @@ class Cascade:
         audited = audited and self._audit(request, prediction, terms)
         match step.effects:
             case (decision.Answer() as answer,):
+                if audited:
+                    self._leave_audit(request, prediction)
+                return self._give(request, prediction, terms, answer, None, 0, 0, audited=audited)
+            case (decision.Consider(worth, cost), decision.Answer() as answer):
+                self._ask.weigh(worth, cost)
                 if audited:
                     self._leave_audit(request, prediction)
                 return self._give(request, prediction, terms, answer, None, 0, 0, audited=audited)

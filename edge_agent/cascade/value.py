@@ -36,15 +36,6 @@ LABEL_FREE = 0.5
 Action = Literal["local", "sync", "async"]
 
 
-class Tastes(Struct, frozen=True):
-    """What the owner of a device likes."""
-
-    revision_worth: float = 0.5
-    """rho, from 0 (only an answer in time counts) to 1 (a revision is as good)."""
-    wait_cost: float = 0.02
-    """w, in right answers for each second."""
-
-
 class Weather(Struct, frozen=True):
     """The link and the budget as they are now. `weather` makes it."""
 
@@ -57,6 +48,10 @@ class Weather(Struct, frozen=True):
     price: float = 0.0
     call_cost: int = 0
     byte_cost: float = 1.0
+    revision_worth: float = 0.5
+    """rho, from 0 (only an answer in time counts) to 1 (a revision is as good)."""
+    wait_cost: float = 0.02
+    """w, in right answers for each second."""
 
 
 class Choice(NamedTuple):
@@ -79,11 +74,13 @@ def weather(
     price: float = 0.0,
     call_cost: int = 0,
     byte_cost: float = 1.0,
+    revision_worth: float = 0.5,
+    wait_cost: float = 0.02,
 ) -> Weather:
     """Conditions, made ready to be looked up."""
     trips = tuple(sorted(round_trips))
     sums = tuple(accumulate(trips, initial=0.0))
-    return Weather(up, trips, sums, left, price, call_cost, byte_cost)
+    return Weather(up, trips, sums, left, price, call_cost, byte_cost, revision_worth, wait_cost)
 
 
 def on_time(now: Weather, within_s: float) -> float:
@@ -115,11 +112,10 @@ def choose(
     within_s: float,
     gain: Gain | None,
     now: Weather,
-    tastes: Tastes,
 ) -> Choice:
     """What to do with a hard input of `size` bytes that must be answered `within_s`."""
     g = gain_at(gain, score)
-    rho = tastes.revision_worth
+    rho = now.revision_worth
     later = rho * g
     cost = now.call_cost + ceil(now.byte_cost * size)
     chance = on_time(now, within_s) if now.up else 0.0
@@ -128,7 +124,7 @@ def choose(
         value = chance * g + (1 - chance) * later
         return Choice("sync" if live else "async", max(value, 0.0), cost, None)
     ease = chance + (1 - chance) * rho
-    waiting = tastes.wait_cost * wait_s(now, within_s) if now.up else 0.0
+    waiting = now.wait_cost * wait_s(now, within_s) if now.up else 0.0
     soon = ease * g - waiting if now.up and within_s > 0 else -inf
     value = max(soon, later)
     if cost > now.left:

@@ -184,13 +184,17 @@ class Conditions(Struct, frozen=True, tag_field="op", tag="conditions", omit_def
     round_trips: tuple[float, ...] = ()
     """Seconds, of the last exchanges in the link's present state; 64 at most, the newest last."""
     left: int | None = None
-    """Units of the budget still to be spent in this hour; None: there is no budget."""
+    """Units of the budget that one question may cost now; None: there is no budget."""
     price: float = 0.0
     """What a unit must be worth, in right answers, to be spent."""
     call_cost: int = 0
     """Units of one escalation, whatever its size."""
     byte_cost: float = 1.0
     """Units of each byte of it."""
+    revision_worth: float = 0.5
+    """What an answer after the deadline is worth, beside one in time."""
+    wait_cost: float = 0.02
+    """What a second of waiting costs, in right answers."""
 
 
 class Terms(Struct, frozen=True, tag_field="op", tag="terms", omit_defaults=True):

@@ -76,6 +76,17 @@ class Asked(Struct, frozen=True):
     cost: int
 
 
+class Returned(Struct, frozen=True):
+    """So many of the units granted in the hour that began then were not used after all."""
+
+    units: int
+    began: float
+
+
+class Looked(Struct, frozen=True):
+    """Somebody wants to know how it stands."""
+
+
 class Written(Struct, frozen=True):
     """The page under way is on disk."""
 
@@ -88,7 +99,7 @@ class Woke(Struct, frozen=True):
     """Some minutes have passed."""
 
 
-Event = Asked | Written | NotWritten | Woke
+Event = Asked | Returned | Looked | Written | NotWritten | Woke
 
 
 class Grant(Struct, frozen=True):
@@ -139,6 +150,10 @@ def step(state: Ledger, event: Event, now: float) -> Step:
             if now < state.retry_at:
                 return Step(state, (Refuse(id),))
             return _write(replace(state, waiting=(*state.waiting, Waiting(id, cost))), now)
+        case Returned(units, began):
+            # What was spent in an hour that is over leaves this one as it is.
+            back = units if began == state.began else 0
+            return Step(replace(state, spent=max(state.spent - back, 0)))
         case Written() if state.writing is not None:
             page = state.writing
             # A page of an hour that is over says nothing about this one.
@@ -151,7 +166,7 @@ def step(state: Ledger, event: Event, now: float) -> Step:
         case Woke() if state.writing is None:
             page = _page(state, max(state.written, state.spent), now)
             return Step(replace(state, writing=page), (Write(page),))
-        case Written() | Woke():
+        case Looked() | Written() | Woke():
             return Step(state)
 
 

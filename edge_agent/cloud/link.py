@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from edge_agent.cloud import circuit, settlement
 from edge_agent.cloud.books import Books
+from edge_agent.cloud.budget import Budget
 from edge_agent.cloud.circuit import Circuit, Pace
 from edge_agent.cloud.overheard import Overheard
 from edge_agent.cloud.questions import Questions
@@ -34,6 +35,8 @@ from sync.wire import v1
 
 log = logging.getLogger(__name__)
 
+NOT_PAID = settlement.ExchangeFailed("budget")
+"""Nothing was sent: this hour's budget does not allow it."""
 BUSY_S = 1.0
 """Least pause of the backlog after a refusal or a full disk."""
 
@@ -73,6 +76,8 @@ class CloudLink:
         on_revision: Called with a client's name once a revision waits for it.
         on_answer: Called with every answer of the cloud, whoever asked.
         on_refusal: Called with the id of a request the cloud will never answer.
+        on_change: Called when the link goes up or down, and when a question came back.
+        budget: What questions may cost; None where nothing is limited.
     """
 
     def __init__(
@@ -90,6 +95,8 @@ class CloudLink:
         on_revision: Callable[[str], None],
         on_answer: Callable[[v1.Escalated], None] = lambda _: None,
         on_refusal: Callable[[str], None] = lambda _: None,
+        on_change: Callable[[], None] = lambda: None,
+        budget: Budget | None = None,
     ) -> None:
         self._device = device
         self._agent_version = agent_version
@@ -104,6 +111,8 @@ class CloudLink:
         self._on_desired = on_desired
         self._on_answer = on_answer
         self._on_refusal = on_refusal
+        self._on_change = on_change
+        self._budget = budget
         self._circuit = Circuit(pace=settings.pace)
         self._books = Books(outbox, clock)
         self._questions = Questions(
@@ -145,7 +154,7 @@ class CloudLink:
     def escalate(
         self, client: str, escalation: v1.Escalation
     ) -> Awaitable[v1.Escalated | v1.Refused]:
-        """The cloud's answer, or why none comes in time: link_down, refused, overloaded.
+        """The cloud's answer, or why none comes in time: link_down, refused, overloaded, budget.
 
         Handed over when this returns. A caller that stops waiting changes nothing.
         """
@@ -153,6 +162,12 @@ class CloudLink:
             self._circuit, self._clock.monotonic(), connected=self._transport.connected
         )
         return self._questions.asked(client, escalation, obstacle)
+
+    def leave(self, client: str, question: v1.Escalation) -> None:
+        """A question nobody waits for. It is sent from the backlog, once its record is there."""
+        if self._budget is not None:
+            self._budget.promise(question)
+        self._questions.asked(client, question, "later").cancel()
 
     def record(self, record: v1.Answered) -> Awaitable[object]:
         """Take note of an answered request; the result is there once all of it is durable."""
@@ -224,18 +239,27 @@ class CloudLink:
             event, asked_s = await self._exchange(question)
         finally:
             self._pace(circuit.LiveEnded(asked_s))
-        took_s = self._clock.monotonic() - began
+        if event != NOT_PAID:
+            self._came_back(event, self._clock.monotonic() - began)
+        self._questions.heard(question.request_id, event)
+
+    def _came_back(self, event: settlement.Event, took_s: float) -> None:
         if not isinstance(event, settlement.AnswerCame):
             took_s = max(took_s, self._settings.reply_timeout_s)
         if self._circuit.up:
             self._round_trips.took(self._transport.name, took_s)
-        self._questions.heard(question.request_id, event)
+            self._on_change()
 
     async def _ask_from_backlog(self, question: v1.Escalation) -> None:
-        busy_s = asked_s = 0.0
+        busy_s, asked_s, began = 0.0, 0.0, self._clock.monotonic()
         try:
             event, asked_s = await self._exchange(question)
+            if isinstance(event, settlement.AnswerCame):
+                # Where nobody waits for the cloud any more, this tells when it is quick again.
+                self._came_back(event, self._clock.monotonic() - began)
             match event:
+                case settlement.ExchangeFailed("budget") if self._budget is not None:
+                    busy_s = max(self._budget.pause_s(), BUSY_S)
                 case settlement.ExchangeFailed(reason) if reason != "link_down":
                     busy_s = max(asked_s, BUSY_S)
                 case _:
@@ -249,6 +273,19 @@ class CloudLink:
 
     async def _exchange(self, question: v1.Escalation) -> tuple[settlement.Event, float]:
         """What became of it, and how long the gateway asks to be left alone."""
+        if self._budget is None:
+            return await self._exchange_paid(question)
+        if self._budget.never(question):
+            return settlement.RefusedForGood("over_budget"), 0.0
+        paid = await self._budget.spend(question)
+        if paid is None:
+            return NOT_PAID, 0.0
+        try:
+            return await self._exchange_paid(question)
+        finally:
+            self._budget.ended(paid)
+
+    async def _exchange_paid(self, question: v1.Escalation) -> tuple[settlement.Event, float]:
         timeout_s = max(self._settings.reply_timeout_s, question.timeout_ms / 1000)
         try:
             reply = await self._transport.exchange(question, timeout_s=timeout_s)
@@ -354,7 +391,10 @@ class CloudLink:
             log.info("link.%s name=%s", "up" if step.state.up else "down", self._transport.name)
             if not step.state.up:
                 self._round_trips.went_down()
+        turned = step.state.up != self._circuit.up
         self._circuit = step.state
+        if turned:
+            self._on_change()
         for effect in step.effects:
             match effect:
                 case circuit.Beat():

@@ -8,7 +8,7 @@ from typing import Literal, assert_never
 
 from msgspec import Struct
 
-from edge_agent.cloud.handover import Ready
+from edge_agent.cloud.handover import Ready, ToWorker
 from edge_agent.errors import PackageDoesNotRun, WorkerFailed
 from edge_agent.upkeep import blame, memory
 from edge_agent.upkeep.blame import Blame, Killer
@@ -98,6 +98,11 @@ class Keeper:
     def rss_bytes(self) -> int:
         """What its worker last said it takes; 0 before that."""
         return 0 if self._guard is None else self._guard.rss_bytes
+
+    def tell(self, said: ToWorker) -> None:
+        """Say something to the worker; one that does not serve yet is told once it does."""
+        if self._process is not None and self._process.ready.done():
+            self._process.tell(said)
 
     async def leave(self, *, within_s: float = LEAVE_S) -> None:
         """Let the worker finish and go; kill it when it does not. No other is started."""

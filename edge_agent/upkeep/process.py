@@ -36,9 +36,15 @@ _POLL_S = 0.005
 class Ears(Protocol):
     """Who hears what workers bring."""
 
-    def ready(self, said: handover.Ready, line: Line) -> None: ...
+    def ready(self, said: handover.Ready, line: Line) -> None:
+        """It serves; what it needs to know is to be said now."""
+        ...
 
     def escalate(self, said: handover.Escalate, body: bytearray, line: Line) -> None: ...
+
+    def considered(self, said: handover.Considered) -> None: ...
+
+    def unanswered(self, task: str, count: int) -> None: ...
 
     def audited(self, said: handover.Audited, line: Line) -> None: ...
 
@@ -120,6 +126,10 @@ class WorkerProcess:
         process.gone = asyncio.create_task(process._end())
         return process
 
+    def tell(self, said: handover.ToWorker) -> None:
+        """Say something to it."""
+        self._line.send(said)
+
     def retire(self) -> None:
         """Ask it to finish what it has and leave."""
         self._line.send(handover.Retire())
@@ -149,6 +159,10 @@ class WorkerProcess:
                 self._ears.escalate(said, frame.body, self._line)
             case handover.Audited():
                 self._ears.audited(said, self._line)
+            case handover.Considered():
+                self._ears.considered(said)
+            case handover.Unanswered(count):
+                self._ears.unanswered(self._task, count)
             case handover.Missed(count):
                 self._ears.missed(count)
             case handover.SourceSaid(state):

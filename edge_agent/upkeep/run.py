@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable
 from typing import Protocol
 
+from edge_agent.cloud.handover import ToWorker
 from edge_agent.errors import WorkerFailed
 from edge_agent.upkeep.blame import Blame
 from edge_agent.upkeep.keeper import Keeper, PackageOrder
@@ -85,6 +86,12 @@ class TaskWorkers:
         old, self.current, self._trial = self.current, self._trial, None
         if old is not None:
             self._let_go(old)
+
+    def tell(self, said: ToWorker) -> None:
+        """Say something to every worker of the task."""
+        for keeper in (self.current, self._trial, *self._leaving.values()):
+            if keeper is not None:
+                keeper.tell(said)
 
     async def close(self, *, within_s: float) -> None:
         """All leave; those that do not in time are killed."""

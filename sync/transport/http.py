@@ -44,6 +44,11 @@ class HttpTransport:
     def connected(self) -> bool:
         return self._connected
 
+    @property
+    def resent(self) -> int:
+        """Messages sent a second time within their exchange, ever."""
+        return self._connections.resent
+
     async def open(self, on_notice: Callable[[v1.Notice], None]) -> None:
         self._closing = asyncio.get_running_loop().create_future()
 

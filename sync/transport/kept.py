@@ -62,6 +62,8 @@ class KeptConnections:
         self._kept: list[_Connection] = []
         self._all: set[_Connection] = set()
         self._closed = False
+        self.resent = 0
+        """Requests sent a second time by themselves, ever."""
 
     def ask(self, request: Request, until: float) -> Reply:
         """The reply, by `until` on the monotonic clock. Raises `LinkDown`, `LinkTimeout`."""
@@ -76,6 +78,8 @@ class KeptConnections:
                 raise LinkDown(f"{self._host}:{self._port}: {error}") from error
         if time.monotonic() >= until:
             raise LinkTimeout(f"{self._host}:{self._port} is silent")
+        with self._lock:
+            self.resent += 1
         try:
             return self._ask_on(self._connect(until), request, until, None)
         except _Silence as error:

@@ -49,6 +49,8 @@ class TwoWays:
         self._wake: asyncio.TimerHandle | None = None
         self._probing: asyncio.Task[None] | None = None
         self._open = False
+        self.asked_twice = 0
+        """Messages sent over the second way as well, ever."""
 
     @property
     def name(self) -> str:
@@ -187,6 +189,7 @@ class _Exchange:
     def _ask(self, way: Way) -> None:
         left_s = self._until - self._loop.time()
         if way not in self._asked and left_s > 0:
+            self._link.asked_twice += len(self._asked)
             self._asked.add(way)
             self._asking[self._link.ask(way, self._message, left_s)] = way
 

@@ -15,6 +15,7 @@ from edge_agent.cloud.ledger import (
     NotWritten,
     Page,
     Refuse,
+    Returned,
     Woke,
     Write,
     Written,
@@ -139,6 +140,18 @@ def test_another_unit_is_another_budget() -> None:
     assert Conversation(page=page).ledger.left == LIMIT
 
 
+def test_what_was_not_used_after_all_is_given_back_within_its_hour_only() -> None:
+    told = Conversation()
+    told.hears(Asked("q1", LIMIT))
+    told.hears(Written())
+    assert told.hears(Returned(LIMIT // 2, began=0.0)) == ()
+    assert told.ledger.left == LIMIT // 2
+    told.hears(Asked("q2", 100), at=HOUR_S)
+    told.hears(Written(), at=HOUR_S)
+    told.hears(Returned(100, began=0.0), at=HOUR_S)
+    assert told.ledger.spent == 100
+
+
 class AnyDevice(RuleBasedStateMachine):
     """Spends, fails to write, is killed, boots, and its clock begins anew as it likes."""
 
@@ -149,6 +162,7 @@ class AnyDevice(RuleBasedStateMachine):
         self.boot = 0
         self.page: Page | None = None
         self.granted = 0
+        self.used: list[tuple[int, float]] = []
         self.asked: dict[str, int] = {}
         self.ledger: Ledger
         self.writing: Page | None = None
@@ -158,6 +172,7 @@ class AnyDevice(RuleBasedStateMachine):
         self.ledger = opened(LIMIT, "bytes", f"boot-{self.boot}", self.page, self.clock_s)
         self.writing = None
         self.asked = {}
+        self.used = []
 
     def tell(self, event: Event) -> None:
         done = step(self.ledger, event, self.clock_s)
@@ -165,7 +180,9 @@ class AnyDevice(RuleBasedStateMachine):
         for effect in done.effects:
             match effect:
                 case Grant(id):
-                    self.granted += self.asked.pop(id)
+                    cost = self.asked.pop(id)
+                    self.granted += cost
+                    self.used.append((cost // 2, self.ledger.began))
                 case Refuse(id):
                     del self.asked[id]
                 case Write(page):
@@ -202,6 +219,13 @@ class AnyDevice(RuleBasedStateMachine):
     def minutes_pass_and_progress_is_written(self) -> None:
         if self.writing is None:
             self.tell(Woke())
+
+    @precondition(lambda self: self.used)
+    @rule(place=st.integers(0, 100))
+    def some_is_not_used_after_all(self, place: int) -> None:
+        units, began = self.used.pop(place % len(self.used))
+        self.granted -= units
+        self.tell(Returned(units, began))
 
     @rule(whole=st.booleans())
     def process_dies(self, whole: bool) -> None:
