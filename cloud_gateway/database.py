@@ -214,7 +214,9 @@ def grow(
 # Building a statement costs ten times what running it does, so each is built once.
 @cache
 def _inserting(dialect: str, table: Table) -> Insert:
-    return _insert(dialect, table).on_conflict_do_nothing()
+    # Without the option some drivers' counts are lost: psycopg's come as -1.
+    statement = _insert(dialect, table).on_conflict_do_nothing()
+    return statement.execution_options(preserve_rowcount=True)
 
 
 @cache

@@ -167,3 +167,10 @@ def test_what_was_written_before_close_is_on_disk(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "g.db") as connection:
         assert connection.execute("SELECT count(*) FROM blob").fetchone() == (20,)
     connection.close()
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
+def test_whether_a_row_is_new_is_asked_of_the_driver_itself(dialect: str) -> None:
+    # SQLAlchemy forgets an INSERT's count otherwise: on psycopg no row would ever be new.
+    options = database_module._inserting(dialect, blob).get_execution_options()
+    assert options["preserve_rowcount"] is True
