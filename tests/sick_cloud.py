@@ -153,6 +153,8 @@ class SickCloud:
             while data := await reader.read(65536):
                 if self._fault["mqtt"] != HEALTHY:
                     await asyncio.sleep(_FOR_EVER_S)  # a connection that missed bytes stays dead
+                if writer.is_closing():
+                    return
                 writer.write(data)
                 await writer.drain()
 

@@ -5,12 +5,15 @@
 2. Once nothing is left to send, `SILENCE_S` without a byte ends a connection. Its question is asked
    once more on a new one, with all the time that is left. Messages are idempotent, so this is safe.
 3. One silent connection discredits all kept ones.
+4. The deadline holds for each single read, within a header line as well: a server that sends a byte
+   a second is never silent, and would hold a sender thread for minutes.
 
 Called from sender threads.
 """
 
 import fcntl
 import http.client
+import io
 import select
 import socket
 import struct
@@ -18,10 +21,15 @@ import termios
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from sync.errors import LinkDown, LinkTimeout, MalformedMessage
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 SILENCE_S = 2.0
 KEEP_S = 4.0
@@ -153,15 +161,14 @@ class _Connection:
     ) -> Reply:
         self.good = False
         try:
-            self._allow(until, None)
+            self._socket.settimeout(_left_s(until, None))
             self._http.request("POST", request.path, request.body, request.headers)
             self._wait_for_first_byte(until, patience_s)
-            self._allow(until, patience_s)
+            self._http.response_class = partial(_reply_by, until, patience_s)  # type: ignore[assignment]  # is called, no more
             response = self._http.getresponse()
             body = bytearray()
             # A reply that announced the end has closed the socket with its last byte.
             while not response.isclosed():
-                self._allow(until, patience_s)
                 body += response.read(_CHUNK)
                 if len(body) > max_reply:
                     raise MalformedMessage(f"reply to {request.path} is over {max_reply} bytes")
@@ -186,13 +193,6 @@ class _Connection:
     def close(self) -> None:
         self._http.close()
 
-    def _allow(self, until: float, patience_s: float | None) -> None:
-        """Let the next blocking call take this long."""
-        left_s = until - time.monotonic()
-        if left_s <= 0:
-            raise _Silence
-        self._socket.settimeout(left_s if patience_s is None else min(left_s, patience_s))
-
     def _wait_for_first_byte(self, until: float, patience_s: float | None) -> None:
         sending = True
         silent_since = time.monotonic()
@@ -206,6 +206,45 @@ class _Connection:
                 raise _Silence
             if _readable(self._socket, min(end - now, _GLANCE_S) if sending else end - now):
                 return
+
+
+class _Reading(io.RawIOBase):
+    """A socket to read from until a deadline; what `http.client` asks of one, and no more."""
+
+    def __init__(self, one: socket.socket, until: float, patience_s: float | None) -> None:
+        self._socket = one
+        self._file = one.makefile("rb", buffering=0)  # outlives the connection, as they may
+        self._until = until
+        self._patience_s = patience_s
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int | None:
+        self._socket.settimeout(_left_s(self._until, self._patience_s))
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _reply_by(
+    until: float, patience_s: float | None, one: socket.socket, method: str | None = None
+) -> http.client.HTTPResponse:
+    reading = _Reading(one, until, patience_s)
+    return http.client.HTTPResponse(reading, method=method)  # type: ignore[arg-type]  # see there
+
+
+def _left_s(until: float, patience_s: float | None) -> float:
+    """How long the next blocking call may take. Raises `TimeoutError`."""
+    left_s = until - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError
+    return left_s if patience_s is None else min(left_s, patience_s)
 
 
 def _readable(one: socket.socket, wait_s: float) -> bool:

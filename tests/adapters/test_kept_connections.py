@@ -1,5 +1,6 @@
 """Questions over kept-alive HTTP against servers that close when they like."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from sync.errors import LinkTimeout
 from sync.transport.kept import KeptConnections, Request
 
 BODY = b"x" * 200_000
@@ -66,3 +68,31 @@ def test_a_server_that_closes_after_each_answer_is_asked_once_and_heard(server: 
         connections.close()
 
     assert server.asked == 2
+
+
+def test_a_server_that_sends_a_byte_now_and_then_holds_its_sender_no_longer_than_allowed() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def trickle() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            for byte in WITH_LENGTH:
+                if over.wait(0.4):
+                    return
+                with contextlib.suppress(OSError):
+                    connection.sendall(bytes((byte,)))
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    connections = KeptConnections(*listener.getsockname(), max_reply=1 << 20)
+    began = time.monotonic()
+    try:
+        with pytest.raises(LinkTimeout):
+            connections.ask(Request("/", {}, b"question"), began + 1.5)
+        assert time.monotonic() - began < 15, "not until its last byte"
+    finally:
+        over.set()
+        connections.close()
+        thread.join()
+        listener.close()
