@@ -3,8 +3,9 @@
 Rules:
 1. The link is up from the first reply and down once an exchange finds no connection, or
    `most_unanswered` in a row got no reply: a broker's acknowledgement is none. Questions are also
-   counted among themselves, so that answered heartbeats hide nothing. Nothing is guessed: a link
-   nobody has used is down until the first heartbeat is answered.
+   counted among themselves, so that answered heartbeats hide nothing. What was asked before the
+   last reply is not counted, be it a heartbeat: since then the link was seen to work. Nothing is
+   guessed: a link nobody has used is down until the first heartbeat is answered.
 2. Up, a heartbeat goes every `beat_s`, and at once when an exchange got no reply. Down, heartbeats
    are the probes: the first at once, the next ones after a jittered share of the time it has been
    down. One heartbeat at a time.
@@ -20,6 +21,8 @@ Rules:
 6. A notice or news from the device itself (a version refused, a task serving) is worth a heartbeat
    at once; news that comes while one is under way gets another after it.
 """
+
+from math import inf
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -48,6 +51,8 @@ class Circuit(Struct, frozen=True):
     """Exchanges without a reply since the last one with."""
     questions_unanswered: int = 0
     """Questions without one since the last question with."""
+    replied_at: float = -inf
+    question_replied_at: float = -inf
     doubted: bool = False
     """Whether it went down for want of replies, and no question has been answered since."""
     trials_failed: int = 0
@@ -59,6 +64,7 @@ class Circuit(Struct, frozen=True):
     """Whether the outbox may hold a question nobody is asking; after a start nobody knows."""
     backlog_at: float = 0.0
     beating: bool = False
+    beat_began: float = 0.0
     beat_at: float = 0.0
     news: bool = False
 
@@ -77,6 +83,7 @@ class NoReply(Struct, frozen=True):
     """It was sent, and no reply came in time, or one that is none; `chance` as in `BeatFailed`."""
 
     chance: float
+    asked_at: float
     question: bool = False
 
 
@@ -202,15 +209,21 @@ def _noted(state: Circuit, event: Event, now: float) -> Circuit:
                 down_since=None,
                 unanswered=0,
                 questions_unanswered=0,
+                replied_at=now,
+                question_replied_at=now,
                 doubted=False,
                 trials_failed=0,
             )
         case Replied() if state.doubted and not state.up:
             return state  # that records get through says nothing of questions
         case Replied():
-            return replace(state, up=True, down_since=None, unanswered=0)
+            return replace(state, up=True, down_since=None, unanswered=0, replied_at=now)
         case ExchangeFailed() if state.up:
             return _down(state, now, beat_at=now)
+        case NoReply(_, asked_at, question) if asked_at <= (
+            state.question_replied_at if question else state.replied_at
+        ):
+            return state
         case NoReply(chance) if state.up and state.doubted:
             pause_s = delay_s(state.pace.probe, state.trials_failed, chance)
             failed = replace(state, trials_failed=state.trials_failed + 1)
@@ -233,10 +246,13 @@ def _noted(state: Circuit, event: Event, now: float) -> Circuit:
                 up=True,
                 down_since=None,
                 unanswered=0,
+                replied_at=now,
                 beating=False,
                 news=False,
                 beat_at=now + max(asked_s, 0.0 if state.news else state.pace.beat_s),
             )
+        case BeatFailed() if state.up and state.beat_began < state.replied_at:
+            return replace(state, beating=False, beat_at=now)
         case BeatFailed(chance):
             since = now if state.down_since is None else state.down_since
             pause_s = delay_by_outage_s(state.pace.probe, now - since, chance)
@@ -290,7 +306,7 @@ def _left_alone(state: Circuit, now: float, asked_s: float) -> Circuit:
 def _due(state: Circuit, now: float) -> Step:
     effects: list[Effect] = []
     if not state.beating and now >= state.beat_at:
-        state = replace(state, beating=True)
+        state = replace(state, beating=True, beat_began=now)
         effects.append(Beat())
     room = 1 - state.live if state.doubted else max(1, state.pace.window - state.live)
     places = room - state.from_backlog

@@ -101,7 +101,11 @@ class CloudLink:
         self._device = device
         self._agent_version = agent_version
         self._transport = Overheard(
-            transport, on_reply=self._replied, on_silence=self._unheard, on_failure=self._failed
+            transport,
+            on_reply=self._replied,
+            on_silence=self._unheard,
+            on_failure=self._failed,
+            now=clock.monotonic,
         )
         self._outbox = outbox
         self._clock = clock
@@ -376,9 +380,9 @@ class CloudLink:
         self._last_contact = self._clock.wall()
         self._pace(circuit.Replied(question=isinstance(said, v1.Escalation)))
 
-    def _unheard(self, said: v1.Up) -> None:
+    def _unheard(self, said: v1.Up, asked_at: float) -> None:
         question = isinstance(said, v1.Escalation)
-        self._pace(circuit.NoReply(self._chance.random(), question=question))
+        self._pace(circuit.NoReply(self._chance.random(), asked_at, question=question))
 
     def _failed(self) -> None:
         self._pace(circuit.ExchangeFailed())

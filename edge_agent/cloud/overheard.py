@@ -18,13 +18,15 @@ class Overheard:
         transport: Transport,
         *,
         on_reply: Callable[[v1.Up, v1.Down], None],
-        on_silence: Callable[[v1.Up], None],
+        on_silence: Callable[[v1.Up, float], None],
         on_failure: Callable[[], None],
+        now: Callable[[], float],
     ) -> None:
         self._transport = transport
         self._on_reply = on_reply
         self._on_silence = on_silence
         self._on_failure = on_failure
+        self._now = now
 
     @property
     def name(self) -> str:
@@ -38,13 +40,14 @@ class Overheard:
         await self._transport.open(on_notice)
 
     async def exchange(self, message: v1.Up, *, timeout_s: float) -> v1.Down:
+        asked_at = self._now()
         try:
             reply = await self._transport.exchange(message, timeout_s=timeout_s)
         except MessageTooLarge:
             raise  # that is the message's fault
         except (LinkTimeout, WireError):
             # What is no reply is as good as none: something else than our gateway may be there.
-            self._on_silence(message)
+            self._on_silence(message, asked_at)
             raise
         except LinkError:
             self._on_failure()

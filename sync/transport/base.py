@@ -29,7 +29,7 @@ class Transport(Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether the last thing heard from this link was good news."""
+        """Whether the last thing heard from this link was good news. Silence is no news."""
         ...
 
     async def open(self, on_notice: Callable[[v1.Notice], None]) -> None:

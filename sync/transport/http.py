@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from urllib.parse import quote, urlsplit
 
-from sync.errors import LinkDown, LinkError, LinkTimeout, MessageTooLarge
+from sync.errors import LinkDown, LinkTimeout, MessageTooLarge
 from sync.runner import ThreadRunner
 from sync.transport.kept import KeptConnections, Reply, Request
 from sync.transport.status import refusal
@@ -70,7 +70,7 @@ class HttpTransport:
             if not asking.done():
                 raise LinkTimeout(f"no reply within {timeout_s:g} s")
             reply = asking.result()
-        except LinkError:
+        except LinkDown:
             self._connected = False
             raise
         finally:

@@ -7,7 +7,7 @@ the link's doing; what it never returns ends at the timeout.
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from sync.errors import LinkDown, LinkError, LinkTimeout, MalformedMessage, MessageTooLarge
+from sync.errors import LinkDown, LinkTimeout, MalformedMessage, MessageTooLarge
 from sync.wire import codec, v1
 
 Carry = Callable[[bytes], Awaitable[bytes]]
@@ -48,7 +48,7 @@ class MemoryTransport:
             if task.cancelled():
                 raise LinkDown("the link was closed")
             reply = codec.decode_down(task.result())
-        except LinkError:
+        except LinkDown:
             self._connected = False
             raise
         finally:

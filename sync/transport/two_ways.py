@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from sync.errors import LinkDown, LinkError, LinkTimeout, MessageTooLarge, SyncError, WireError
+from sync.errors import LinkDown, LinkTimeout, MessageTooLarge, SyncError, WireError
 from sync.transport import failover
 from sync.transport.base import Transport
 from sync.transport.failover import Failover, Policy, Way, opposite
@@ -72,7 +72,7 @@ class TwoWays:
             raise LinkDown("this link is not open")
         try:
             reply = await _Exchange(self, message, timeout_s).run()
-        except LinkError:
+        except LinkDown:
             self._connected = False
             raise
         self._connected = True

@@ -373,11 +373,24 @@ class TwoWaysWorld(World):
     """With a hand on either way: `http` and `mqtt` are proxies of their own."""
 
     def __init__(
-        self, transport: Transport, gateway: Gateway, http: FaultProxy, mqtt: FaultProxy
+        self,
+        transport: Transport,
+        preferred: Transport,
+        gateway: Gateway,
+        http: FaultProxy,
+        mqtt: FaultProxy,
     ) -> None:
         super().__init__(transport, gateway)
+        self.preferred = preferred
         self.http = http
         self.mqtt = mqtt
+
+    async def up(self, within_s: float = 10.0) -> None:
+        """Over HTTP it is up at once; what is pushed takes the way that was preferred."""
+        await super().up(within_s)
+        async with asyncio.timeout(within_s):
+            while not self.preferred.connected:  # noqa: ASYNC110 - a connection in the making
+                await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -388,14 +401,15 @@ async def _failover(running: "Broker") -> AsyncIterator[World]:
     port = await http.start()
     to_http = FaultProxy(Upstream("127.0.0.1", port, 0))
     to_mqtt = FaultProxy(Upstream("127.0.0.1", 0, running.port))
+    preferred = MqttTransport("127.0.0.1", await to_mqtt.start(), device=DEVICE, token=TOKEN)
     transport = TwoWays(
-        MqttTransport("127.0.0.1", await to_mqtt.start(), device=DEVICE, token=TOKEN),
+        preferred,
         HttpTransport(f"http://127.0.0.1:{await to_http.start()}", TOKEN),
         probe=lambda: v1.LossReport(DEVICE, INC, (), 0.0),
         chance=random.Random(3),
         policy=Policy(hold_s=2.0),
     )
-    made = TwoWaysWorld(transport, gateway, to_http, to_mqtt)
+    made = TwoWaysWorld(transport, preferred, gateway, to_http, to_mqtt)
 
     def cut() -> None:
         to_http.cut()

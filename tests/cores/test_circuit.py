@@ -105,14 +105,27 @@ def test_silence_is_counted_and_a_reply_between_starts_the_count_anew() -> None:
         (100, Woke(), (Beat(),)),
         (100, BeatReplied(), (SendBacklog(4), WakeAt(110))),
         (100, BacklogTaken(4, 0, more=False), (WakeAt(110),)),
-        (103, NoReply(0.5), (Beat(),)),
+        (103, NoReply(0.5, 100.5), (Beat(),)),
         (103, BeatReplied(), (WakeAt(113),)),
-        (104, NoReply(0.5), (Beat(),)),
+        (104, NoReply(0.5, 103.5), (Beat(),)),
         (104, Replied(question=True), ()),
-        (105, NoReply(0.5), ()),
+        (105, NoReply(0.5, 104.5), ()),
     )
     assert state.up
-    assert not step(state, NoReply(0.5), 106).state.up
+    assert not step(state, NoReply(0.5, 104.5), 106).state.up
+
+
+def test_what_was_asked_before_the_last_reply_is_not_held_against_the_link() -> None:
+    state = play(
+        (100, Woke(), (Beat(),)),
+        (100, BeatReplied(), (SendBacklog(4), WakeAt(110))),
+        (100, BacklogTaken(4, 0, more=False), (WakeAt(110),)),
+        (105, Replied(question=True), (WakeAt(110),)),
+        (106, NoReply(0.5, 104, question=True), (WakeAt(110),)),
+        (106, NoReply(0.5, 104, question=True), (WakeAt(110),)),
+        (106, NoReply(0.5, 103), (WakeAt(110),)),
+    )
+    assert state.up
 
 
 def test_answered_heartbeats_do_not_hide_that_questions_are_not() -> None:
@@ -120,10 +133,10 @@ def test_answered_heartbeats_do_not_hide_that_questions_are_not() -> None:
         (100, Woke(), (Beat(),)),
         (100, BeatReplied(), (SendBacklog(4), WakeAt(110))),
         (100, BacklogTaken(4, 0, more=False), (WakeAt(110),)),
-        (103, NoReply(0.5, question=True), (Beat(),)),
+        (103, NoReply(0.5, 100.5, question=True), (Beat(),)),
         (103, BeatReplied(), (WakeAt(113),)),
         (104, Replied(), (WakeAt(113),)),
-        (107, NoReply(0.5, question=True), (Beat(),)),
+        (107, NoReply(0.5, 104.5, question=True), (Beat(),)),
         (107, Replied(), ()),
         (107, BeatReplied(), (WakeAt(117),)),
     )
@@ -134,20 +147,20 @@ def test_after_silence_one_question_is_tried_and_a_heartbeat_mends_nothing() -> 
         (100, Woke(), (Beat(),)),
         (100, BeatReplied(), (SendBacklog(4), WakeAt(110))),
         (100, BacklogTaken(4, 0, more=False), (WakeAt(110),)),
-        (103, NoReply(0.5), (Beat(),)),
-        (103, NoReply(0.5), ()),
+        (103, NoReply(0.5, 100.5), (Beat(),)),
+        (103, NoReply(0.5, 100.5), ()),
         (103, BeatReplied(), (WakeAt(113),)),
         (104, LiveBegan(), (WakeAt(113),)),
         (104, QuestionStored(), (WakeAt(113),)),  # no place in the backlog beside it
     )
     assert tried.up
     assert obstacle(tried, 104, connected=True) == "link_down"
-    ended = step(step(tried, NoReply(1.0, question=True), 107).state, LiveEnded(), 107)
+    ended = step(step(tried, NoReply(1.0, 104, question=True), 107).state, LiveEnded(), 107)
     assert not ended.state.up
     assert ended.effects == (WakeAt(108),)
     again = step(step(ended.state, Woke(), 108).state, BeatReplied(), 108)
     assert again.effects == (SendBacklog(1), WakeAt(118))
-    worse = step(again.state, NoReply(1.0, question=True), 111)
+    worse = step(again.state, NoReply(1.0, 108.5, question=True), 111)
     assert worse.effects == (WakeAt(113),), "down for longer each time"
     mended = step(again.state, Replied(question=True), 109).state
     assert (mended.doubted, mended.trials_failed) == (False, 0)
@@ -229,7 +242,7 @@ class Circuits(RuleBasedStateMachine):
         if self.live:
             self.live -= 1
             self.tell(LiveEnded())
-            self.tell(Replied() if replied else ExchangeFailed())
+            self.tell(Replied(question=True) if replied else ExchangeFailed())
             if not replied:
                 self.standing += 1
                 self.tell(QuestionStored())
@@ -245,7 +258,7 @@ class Circuits(RuleBasedStateMachine):
 
     @rule(chance=st.floats(0, 1, exclude_max=True))
     def silence(self, chance: float) -> None:
-        self.tell(NoReply(chance))
+        self.tell(NoReply(chance, self.now))
 
     @rule()
     def news(self) -> None:
@@ -268,6 +281,8 @@ class Circuits(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Left in peace, the backlog drains."""
+        while self.live:
+            self.a_live_question_ends(replied=True)
         for _ in range(50):
             self.time_passes(10.0)
             self.heartbeat_ends(replied=True, chance=0.5)

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.bench import agent, cascade, certificates, monitor, preparation, serving
+from tests.bench import agent, cascade, certificates, deadline, monitor, preparation, serving
 from tests.bench.cascade_halves import CascadeRow, cut_in_halves, judged_rows
 from tests.bench.cascade_tasks import Answers
 from tests.bench.certificates import RuleRow
@@ -44,6 +44,7 @@ MONITOR = (
     "delay_1p2_to_4_audits",
     "rolling_mean_false_alarm",
 )
+DEADLINE = ("overrun_p99_ms", "unanswered")
 BENCHES: dict[str, tuple[type[Setting], tuple[str, ...]]] = {
     "agent": (agent.AgentFigures, AGENT),
     "serving": (serving.ServingFigures, SERVING),
@@ -51,6 +52,7 @@ BENCHES: dict[str, tuple[type[Setting], tuple[str, ...]]] = {
     "certificates": (certificates.CertificateFigures, CERTIFICATES),
     "cascade": (cascade.CascadeFigures, CASCADE),
     "monitor": (monitor.MonitorFigures, MONITOR),
+    "deadline": (deadline.DeadlineFigures, DEADLINE),
 }
 ROWS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "agent": (InputRow, ProcessRow, StartRow, KillRow, DecideRow),
@@ -59,6 +61,7 @@ ROWS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "certificates": (RuleRow,),
     "cascade": (CascadeRow, cascade.Limit),
     "monitor": (monitor.MonitorRow,),
+    "deadline": (deadline.DeadlineRow,),
 }
 CASCADE_ROW = (
     "task eps delta edge_accuracy cloud_accuracy system_accuracy escalated oracle_escalated "
@@ -229,3 +232,23 @@ def test_a_ratio_above_its_limit_is_a_doubt_of_a_full_run_only(
     setting = msgspec.structs.replace(SETTING, quick=quick)
     doubts = preparation.too_dear(preparation.summed_up(setting, pictures, signals))
     assert [doubt.partition(" ")[0] for doubt in doubts] == said
+
+
+def asked(overrun_ms: float, source: str = "edge", times: int = 1) -> list[deadline.Asked]:
+    return [deadline.Asked(300, overrun_ms, source)] * times
+
+
+def test_what_comes_late_or_not_at_all_is_a_doubt() -> None:
+    well = deadline.row("none", asked(-50.0, times=99) + asked(500.0))
+    late = deadline.row("late", asked(-50.0, times=90) + asked(11.0, times=10))
+    missing = deadline.row("hang", asked(-50.0, times=99) + asked(0.5, "none"))
+    assert (well.overrun_p99_ms, well.overrun_p50_ms, well.overrun_max_ms) == (-50.0, -50.0, 500.0)
+    assert (missing.answered, missing.unanswered) == (99, 1)
+    figures = deadline.summed_up(SETTING, [well, late, missing], -90.0, 900.0, {})
+    assert (figures.overrun_p99_ms, figures.unanswered) == (11.0, 1)
+    assert [doubt.partition(",")[0] for doubt in deadline.doubtful(figures)] == [
+        "missed: overrun_p99_ms of late is 11.0",
+        "missed: of 100 requests under hang 99 were answered",
+    ]
+    looks_good = msgspec.structs.replace(figures, rows=(well,), control_overrun_p99_ms=5.0)
+    assert deadline.doubtful(looks_good) == ["the control looks good: 5.0 ms"]
