@@ -18,7 +18,7 @@ from edge_agent.engine import Engine
 from edge_agent.errors import AgentError
 from edge_agent.local_api import frames
 from edge_agent.local_api.connection import Body, Given
-from edge_agent.local_api.run import LocalApi
+from edge_agent.local_api.run import MOST_CONNECTIONS, SILENT_S, LocalApi
 from edge_agent.sdk.messages import Infer, Refused, Reply
 from edge_agent.sdk.wire import FrameReader, head
 from models.errors import ModelsError
@@ -150,7 +150,7 @@ class LocalDevice:
     def now(self) -> float:
         return self._clock.monotonic()
 
-    def listen(self) -> LocalApi:
+    def listen(self, *, most: int = MOST_CONNECTIONS, silent_s: float = SILENT_S) -> LocalApi:
         """A worker's server on the task's socket; the socket itself is made the first time."""
         path = self.folder / f"{self.task}.sock"
         if not path.exists():
@@ -160,7 +160,9 @@ class LocalDevice:
             # Blocking or not is one flag for all who share a socket, and `dup` sets it as it finds
             # it here: a blocking one would hold up a loop that is about to accept.
             self._listening.setblocking(False)
-        api = LocalApi(self._listening.dup(), self._answer, self._clock)
+        api = LocalApi(
+            self._listening.dup(), self._answer, self._clock, most=most, silent_s=silent_s
+        )
         self._loop.call_soon_threadsafe(api.start)
         return api
 

@@ -6,21 +6,25 @@ within its own deadline. A client belongs to the event loop it is first used in.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
 from edge_agent.sdk import agent
 from edge_agent.sdk.answer import Answer, Revision, Status
-from edge_agent.sdk.call import Call, NotOurs, now
+from edge_agent.sdk.call import Call, NotOurs, checked_deadline_ms, now
 from edge_agent.sdk.channel import Channel
 from edge_agent.sdk.connection import Broken, NotListening
-from edge_agent.sdk.errors import AgentUnavailable, ClientClosed, LongstopError
+from edge_agent.sdk.errors import AgentUnavailable, ClientClosed, LongstopError, Overloaded
+from edge_agent.sdk.many import ENDS_ALL, Window
 from edge_agent.sdk.places import START, agent_socket, checked_name, run_folder, task_socket
 from edge_agent.sdk.tensor import Input, tensor_of
 from edge_agent.sdk.wire import FrameTooLarge
 
 MOST_CONNECTIONS = 64
+MOST_WAITING = 1024
+"""Requests beyond those under way; one more would only be late, and is refused at once."""
 
 
 class AsyncClient:
@@ -45,6 +49,7 @@ class AsyncClient:
         self._room = asyncio.Semaphore(connections)
         self._idle: list[Channel] = []
         self._age = 0
+        self._waiting = 0
         self._closed = False
         self._reached = False
 
@@ -60,11 +65,20 @@ class AsyncClient:
         """Answer one input within the deadline; see `Client.infer`."""
         tensor = tensor_of(input, dtype=dtype, shape=shape)
         call = Call(self.task or "", self._name, tensor, deadline_ms, request_id)
+        if self._waiting >= MOST_WAITING:
+            raise Overloaded(
+                f"{self._waiting} requests of this client wait for one of its connections;"
+                " ask less often, or wait for answers before asking more"
+            )
         try:
             if self.task is None or self._room.locked():
-                async with asyncio.timeout(call.remaining_s()):
-                    call.task = await self._chosen_task()
-                    await self._room.acquire()
+                self._waiting += 1
+                try:
+                    async with asyncio.timeout(call.remaining_s()):
+                        call.task = await self._chosen_task()
+                        await self._room.acquire()
+                finally:
+                    self._waiting -= 1
             else:
                 await self._room.acquire()  # at once
             try:
@@ -76,6 +90,32 @@ class AsyncClient:
         if isinstance(answer, Answer):
             return answer
         raise answer
+
+    async def infer_many(
+        self,
+        inputs: Iterable[Input],
+        *,
+        deadline_ms: float = 300,
+        dtype: str | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> AsyncIterator[Answer | LongstopError]:
+        """Answers in the order of the inputs; see `Client.infer_many`."""
+
+        async def one(given: Input) -> Answer | LongstopError:
+            try:
+                return await self.infer(given, deadline_ms=deadline_ms, dtype=dtype, shape=shape)
+            except ENDS_ALL:
+                raise
+            except LongstopError as error:
+                return error
+
+        window, source = Window(checked_deadline_ms(deadline_ms)), iter(inputs)
+        while some := list(islice(source, window.size)):
+            begun = now()
+            answers = await asyncio.gather(*map(one, some))
+            window.took(now() - begun)
+            for answer in answers:
+                yield answer
 
     async def revisions(self, *, wait_s: float = 0.0) -> AsyncIterator[Revision]:
         """The cloud's later answers, oldest first; see `Client.revisions`."""

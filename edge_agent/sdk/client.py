@@ -10,15 +10,18 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice, takewhile
 from types import TracebackType
 from typing import Self
 
 from edge_agent.sdk import agent, wire
 from edge_agent.sdk.answer import Answer, Revision, Status
-from edge_agent.sdk.call import Call, NotOurs, now
-from edge_agent.sdk.connection import Broken, Connection, NotListening
-from edge_agent.sdk.errors import AgentUnavailable, ClientClosed, LongstopError
+from edge_agent.sdk.call import Call, NotOurs, checked_deadline_ms, now
+from edge_agent.sdk.connection import LENT_ABOVE, Broken, Connection, NotListening
+from edge_agent.sdk.errors import AgentUnavailable, ClientClosed, InvalidInput, LongstopError
+from edge_agent.sdk.many import Window
 from edge_agent.sdk.places import START, agent_socket, checked_name, run_folder, task_socket
 from edge_agent.sdk.tensor import Input, tensor_of
 
@@ -88,6 +91,31 @@ class Client:
         if isinstance(answer, Answer):
             return answer
         raise answer
+
+    def infer_many(
+        self,
+        inputs: Iterable[Input],
+        *,
+        deadline_ms: float = 300,
+        dtype: str | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Iterator[Answer | LongstopError]:
+        """Answers in the order of the inputs, which are read as they are needed.
+
+        Several are under way at once on one connection. What is wrong with one input, or that it
+        came too late, stands in its place as a value. `deadline_ms` counts from an input's sending.
+
+        Raises:
+            AgentUnavailable, UnknownTask: There is nobody to ask.
+        """
+        window, source = Window(checked_deadline_ms(deadline_ms)), iter(inputs)
+        while some := list(islice(source, window.size)):
+            begun = now()
+            calls = [self._call(one, deadline_ms, dtype, shape) for one in some]
+            answers = self._answers([call for call in calls if isinstance(call, Call)])
+            window.took(now() - begun)
+            for call in calls:
+                yield answers[call.id] if isinstance(call, Call) else call
 
     def revisions(self, *, wait_s: float = 0.0) -> Iterator[Revision]:
         """The cloud's later answers, oldest first; ends when none came within `wait_s`.
@@ -177,6 +205,62 @@ class Client:
         self._reached = True
         self._give_back(connection, go_away=outcome.go_away)
         return outcome.answer
+
+    def _call(
+        self, given: Input, deadline_ms: float, dtype: str | None, shape: tuple[int, ...] | None
+    ) -> Call | InvalidInput:
+        try:
+            tensor = tensor_of(given, dtype=dtype, shape=shape)
+        except InvalidInput as error:
+            return error
+        return Call(self.task, self._name, tensor, deadline_ms, None)
+
+    def _answers(self, calls: list[Call]) -> dict[str, Answer | LongstopError]:
+        """The answer of each, by its id. Raises what says that nobody can be asked."""
+        said: dict[str, Answer | LongstopError] = {}
+        waiting = deque(calls)
+        while waiting:
+            call = waiting[0]
+            try:
+                self._pipeline(waiting, said)
+                continue
+            except TimeoutError:
+                call = waiting.popleft()
+                said[call.id] = call.exceeded()
+                continue
+            except NotListening as error:
+                if not self._reached:
+                    raise self._explain(error, call) from error
+                pause = call.went_wrong(error)
+            except Broken as error:
+                pause = call.went_wrong(error)
+            time.sleep(pause)
+        return said
+
+    def _pipeline(self, waiting: deque[Call], said: dict[str, Answer | LongstopError]) -> None:
+        """Send all, then take the answers; those that came are no longer waiting.
+
+        Raises `Broken`, `NotListening`, `TimeoutError`.
+        """
+        connection, go_away = self._take(waiting[0]), False
+        try:
+            # There is one place for a large input, so it goes alone.
+            small = list(takewhile(lambda call: len(call.data) <= LENT_ABOVE, waiting))
+            sent = small or [waiting[0]]
+            for call in sent:
+                connection.ask(call)
+            for call in sent:
+                outcome = call.finish(connection.receive(call.until).meta)
+                said[waiting.popleft().id] = outcome.answer
+                go_away = go_away or outcome.go_away
+        except NotOurs as error:
+            connection.close()
+            raise Broken("the reply belongs to another request") from error
+        except (Broken, TimeoutError, LongstopError):
+            connection.close()
+            raise
+        self._reached = True
+        self._give_back(connection, go_away=go_away)
 
     def _take(self, call: Call) -> Connection:
         if call.remaining_s() <= 0:

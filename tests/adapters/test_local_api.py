@@ -1,6 +1,7 @@
 """The worker's server, met by callers who know the frames and not the manners."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -27,7 +28,7 @@ class Caller:
 
     def __init__(self, device: LocalDevice) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(5)
+        self._socket.settimeout(30)
         self._socket.connect(str(device.folder / f"{TASK}.sock"))
         self._reader = FrameReader()
         self._frames: list[bytes] = []
@@ -40,6 +41,23 @@ class Caller:
 
     def says(self, data: bytes) -> None:
         self._socket.sendall(data)
+
+    def floods(self, whole: bytes, *, most: int) -> int:
+        """Send this again and again until nobody takes it any more; how often it went out whole."""
+        self._socket.setblocking(False)
+        sent = 0
+        for _ in range(most):
+            try:
+                self._socket.send(whole)
+            except BlockingIOError:
+                time.sleep(0.02)
+                try:
+                    self._socket.send(whole)
+                except BlockingIOError:
+                    break
+            sent += 1
+        self._socket.settimeout(30)
+        return sent
 
     def hears(self) -> dict[str, object] | None:
         """The next reply, or None when the worker hung up."""
@@ -227,3 +245,57 @@ def test_retiring_ends_though_a_caller_keeps_its_connection(device: LocalDevice)
         assert caller.hears() is not None
         device.do(asyncio.wait_for(device.api.retire(idle_s=0.05), timeout=2))
         assert caller.hears() is None
+
+
+def test_a_caller_that_floods_is_held_back_and_others_are_served(device: LocalDevice) -> None:
+    """It sends without reading; what it was not yet answered waits in its own socket."""
+    with Caller(device) as flood, Caller(device) as other:
+        sent = flood.floods(request("flood"), most=20_000)
+        assert sent < 20_000, "somebody reads without end"
+        for number in range(20):
+            other.says(request(f"o{number}"))
+            said = other.hears()
+            assert said is not None
+            assert said["id"] == f"o{number}"
+        for _ in range(200):
+            assert flood.hears() is not None
+
+
+def test_callers_that_say_nothing_make_room_for_those_who_ask(device: LocalDevice) -> None:
+    crowded = device.listen(most=4, silent_s=0.0)
+    device.do(device.api.close())
+    device.api = crowded
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(Caller(device)) for _ in range(4)]
+        wait_until(lambda: len(crowded.connections) == 4)
+        asking = stack.enter_context(Caller(device))
+        asking.says(request())
+        assert asking.hears() is not None
+        assert silent[0].hears() is None, "the one silent for longest has made room"
+        assert len(crowded.connections) == 4
+
+
+def test_one_connection_too_many_is_told_so(device: LocalDevice) -> None:
+    crowded = device.listen(most=2, silent_s=1e9)
+    device.do(device.api.close())
+    device.api = crowded
+    with Caller(device) as first, Caller(device), Caller(device) as third:
+        said = third.hears()
+        assert said is not None
+        assert (said["id"], said["code"]) == ("", Overloaded.code)
+        assert third.hears() is None
+        first.says(request())
+        assert first.hears() is not None
+        with Client(TASK, run=device.folder) as client, pytest.raises(Overloaded):
+            client.infer(easy())
+
+
+def test_a_caller_that_does_not_read_its_answers_loses_none(device: LocalDevice) -> None:
+    with Caller(device) as caller:
+        sent = caller.floods(request("again"), most=20_000)
+        for _ in range(sent):
+            assert caller.hears() is not None
+        caller.says(request("after"))
+        said = caller.hears()
+        assert said is not None
+        assert said["id"] == "after"

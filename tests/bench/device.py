@@ -35,7 +35,7 @@ _SETTLE_S = 3.0
 _CALLERS = 4
 _PAUSE_S = 0.01
 _LOAD_S = 1.0
-_DEADLINE_MS = 30_000
+DEADLINE_MS = 30_000
 _BARE = """
 import os, sys
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -98,11 +98,11 @@ class Device(Struct, frozen=True):
 
     def first_answer(self, agent: "subprocess.Popen[bytes]") -> None:
         """Ask until there is an answer. Raises `NotMeasured`."""
-        end = time.monotonic() + _DEADLINE_MS / 1000
+        end = time.monotonic() + DEADLINE_MS / 1000
         with self.client() as client:
             while True:
                 try:
-                    client.infer(self.raw, deadline_ms=_DEADLINE_MS)
+                    client.infer(self.raw, deadline_ms=DEADLINE_MS)
                 except LongstopError as error:
                     if agent.poll() is not None or time.monotonic() > end:
                         raise NotMeasured(f"no answer ({error}): {self._log()}") from error
@@ -121,10 +121,10 @@ class Device(Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def device(home: Path, folder: Path, task: str, raw: Sample) -> Iterator[Device]:
+def device(home: Path, folder: Path, task: str, raw: Sample) -> Iterator[tuple[Device, Gateway]]:
     """A gateway that serves, and a device of it that has fetched its package and was stopped."""
     with gateway(home / "cloud", broker="auto") as cloud:
-        yield _enrolled(cloud, Device(home / _NAME, folder, task, raw))
+        yield _enrolled(cloud, Device(home / _NAME, folder, task, raw)), cloud
 
 
 def rest(one: Device, seconds: float) -> list[ProcessRow]:
@@ -133,7 +133,7 @@ def rest(one: Device, seconds: float) -> list[ProcessRow]:
         one.first_answer(agent)
         with one.client() as client:
             for _ in range(_WARM_REQUESTS):
-                client.infer(one.raw, deadline_ms=_DEADLINE_MS)
+                client.infer(one.raw, deadline_ms=DEADLINE_MS)
         until("the device is at rest", one.at_rest, otherwise=one.words)
         time.sleep(_SETTLE_S)
         pids = (agent.pid, one.worker())
@@ -187,7 +187,7 @@ class _Load:
             while not self._stop.wait(_PAUSE_S):
                 begun = time.perf_counter()
                 try:
-                    client.infer(self._one.raw, deadline_ms=_DEADLINE_MS)
+                    client.infer(self._one.raw, deadline_ms=DEADLINE_MS)
                 except LongstopError:
                     self.failed += 1
                 self.took_s.append(time.perf_counter() - begun)
@@ -203,7 +203,7 @@ def _kill(one: Device) -> KillRow:
             os.kill(worker, signal.SIGKILL)
             while _alive(worker):
                 time.sleep(0.0005)
-            client.infer(one.raw, deadline_ms=_DEADLINE_MS)
+            client.infer(one.raw, deadline_ms=DEADLINE_MS)
             recovered = time.perf_counter()
             time.sleep(_LOAD_S)
         if one.worker() == worker:

@@ -100,12 +100,12 @@ def shipped_task() -> str:
     return "apparel" if (ZOO / "apparel" / "edge.onnx").exists() else "digits"
 
 
-def build_shipped(task: str, into: Path) -> Path:
+def build_shipped(task: str, into: Path, version: str = "1") -> Path:
     """A zoo package as it ships, except that every input is answered on the device."""
     trained = into / "zoo" / task
     shutil.copytree(ZOO / task, trained)
     (trained / "certificate.json").write_bytes(msgspec.json.encode(_EVERY_INPUT))
-    return build_zoo(task, "1", into / "package", zoo=into / "zoo")
+    return build_zoo(task, version, into / "package", zoo=into / "zoo")
 
 
 def bare_session(file: Path) -> "onnxruntime.InferenceSession":

@@ -1,4 +1,4 @@
-"""The rows of `./just bench agent`: a flat object per input, process, start, kill, decision."""
+"""The rows of `./just bench agent`: a flat object per input, process, start, kill, swap, decide."""
 
 from msgspec import Struct
 
@@ -52,6 +52,19 @@ class KillRow(Struct, frozen=True, tag_field="of", tag="kill"):
     failed: int
 
 
+class SwapRow(Struct, frozen=True, tag_field="of", tag="swap"):
+    """One package that took another's place under load."""
+
+    asked: int
+    swap_dropped: int
+    steady_p99_ms: float
+    swap_p99_ms: float
+    """From the order to a second after the new one served."""
+    swap_p99_ratio: float
+    update_child_pss_mb: float | None
+    """The most it was seen to hold; None when it was too quick to be seen."""
+
+
 class DecideRow(Struct, frozen=True, tag_field="of", tag="decide"):
     """From logits to a decision; medians over rounds of the median of single calls."""
 
@@ -64,4 +77,4 @@ class DecideRow(Struct, frozen=True, tag_field="of", tag="decide"):
     control_decide_us: float
 
 
-Row = InputRow | ProcessRow | StartRow | KillRow | DecideRow
+Row = InputRow | ProcessRow | StartRow | KillRow | SwapRow | DecideRow

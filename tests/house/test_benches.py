@@ -15,7 +15,7 @@ from tests.bench.certificates import RuleRow
 from tests.bench.populations import made_up as made_up_logits
 from tests.bench.preparation_images import ImageRow
 from tests.bench.preparation_signals import SignalRow
-from tests.bench.rows import DecideRow, InputRow, KillRow, ProcessRow, Row, StartRow
+from tests.bench.rows import DecideRow, InputRow, KillRow, ProcessRow, Row, StartRow, SwapRow
 from tests.bench.served import ServingRow
 from tests.bench.setting import Setting
 from tests.house.tree import ROOT
@@ -26,11 +26,15 @@ AGENT = (
     "in_process_overhead_us",
     "sdk_overhead_us_4k",
     "sdk_overhead_us_150k",
+    "sdk_overhead_us_600k",
     "pss_mb_supervisor",
     "pss_mb_worker",
     "idle_cpu_percent",
     "start_to_first_answer_ms",
     "recover_ms",
+    "swap_dropped",
+    "swap_p99_ratio",
+    "update_child_pss_mb",
     "decide_us",
 )
 SERVING = ("window_us", "image_us_8")
@@ -55,7 +59,7 @@ BENCHES: dict[str, tuple[type[Setting], tuple[str, ...]]] = {
     "deadline": (deadline.DeadlineFigures, DEADLINE),
 }
 ROWS: dict[str, tuple[type[msgspec.Struct], ...]] = {
-    "agent": (InputRow, ProcessRow, StartRow, KillRow, DecideRow),
+    "agent": (InputRow, ProcessRow, StartRow, KillRow, SwapRow, DecideRow),
     "serving": (ServingRow,),
     "preparation": (ImageRow, SignalRow),
     "certificates": (RuleRow,),
