@@ -4,6 +4,8 @@ The database holds no NaN in a column that must have a value, and no integer bey
 device that claims one harms nobody else by it: its word is replaced by what we know ourselves.
 """
 
+import math
+
 _LAST_SECOND = 253_402_300_799.0
 """The end of the year 9999, and as far the other way: beyond lies no date anybody can write."""
 
@@ -18,3 +20,8 @@ def time_claimed(at: float, received_at: float) -> float:
 def count_claimed(number: int) -> int:
     """The sender's count within what can be stored."""
     return min(max(number, 0), MAX_INT)
+
+
+def number_claimed(number: float) -> float | None:
+    """The sender's number where it is one; None for NaN and the infinities."""
+    return number if math.isfinite(number) else None

@@ -192,6 +192,24 @@ class Ledger(Struct, frozen=True):
         return self.issued - self.delivered - self.lost - self.pending
 
 
+class HealthFacts(Struct, frozen=True):
+    """What a device uses, in its own words; bytes of uplink and flash since its day began."""
+
+    at: float
+    level: str
+    why: str
+    cpu_share: float
+    supervisor_bytes: int
+    worker_bytes: int
+    workers: int
+    disk_bytes: int
+    disk_free_bytes: int
+    uplink_bytes: int
+    flash_bytes: int
+    celsius: float | None
+    over: str
+
+
 class DevicePage(Struct, frozen=True):
     """One device in full."""
 
@@ -200,3 +218,4 @@ class DevicePage(Struct, frozen=True):
     window_since: float
     ledger: Ledger | None
     losses: tuple[LostRange, ...]
+    health: HealthFacts | None = None

@@ -272,6 +272,29 @@ alarm = Table(
     Column("received_at", Float, nullable=False),
 )
 
+# The last health record of each device: what it uses, and how much it spares itself.
+device_health = Table(
+    "device_health",
+    metadata,
+    _tenant(),
+    Column("device", Text, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("cpu_share", Float, nullable=False),
+    *(
+        Column(name, BigInteger, nullable=False)
+        for name in (
+            *("supervisor_bytes", "worker_bytes", "workers", "disk_bytes", "disk_free_bytes"),
+            *("uplink_bytes", "flash_bytes"),
+        )
+    ),
+    Column("celsius", Float),
+    # Budgets that were overdrawn, comma between.
+    Column("over", Text, nullable=False),
+)
+
 # Numbers by a key, for pipelines that look them up; `collection` is the table's name.
 feature = Table(
     "feature",

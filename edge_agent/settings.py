@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from edge_agent.cloud.budget import BudgetSettings, tariff
 from edge_agent.cloud.link import LinkSettings
 from edge_agent.errors import NotEnrolled
+from edge_agent.governor.limits import LimitSettings
 from edge_agent.risk.run import AuditSettings
 from edge_agent.upkeep.restart import RestartPolicy
 from edge_agent.upkeep.shares import SwapWay, TaskSettings
@@ -34,6 +36,7 @@ from sync.transport.failover import Policy
 PREFIX = "LONGSTOP_AGENT_"
 FILE = "agent.toml"
 TOKEN = "token"  # noqa: S105 - the name of a file
+LEAST_OUTBOX_BYTES = 256 << 10
 DEFAULT_DATA = Path("~/.local/share/longstop")
 
 
@@ -78,6 +81,7 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     budget: BudgetSettings = BudgetSettings()
     outbox: OutboxSettings = OutboxSettings()
     audit: AuditSettings = AuditSettings()
+    limits: LimitSettings = LimitSettings()
     restart: RestartPolicy = RestartPolicy()
     watchdog: WatchdogPolicy = WatchdogPolicy()
     swap: SwapWay = "auto"
@@ -123,6 +127,27 @@ def workplace(loaded: AgentSettings, data: Path) -> Workplace:
         privacy=loaded.privacy,
         audit_share=loaded.audit.share if loaded.gateway else 0.0,
     )
+
+
+def outbox_within(loaded: AgentSettings) -> OutboxSettings:
+    """The outbox's settings, in at most half of what the disk's budget leaves it."""
+    if loaded.limits.disk_mb is None:
+        return loaded.outbox
+    # Beside the budget there is an eighth for the transaction that drops what is over it; a WAL.
+    most = max(LEAST_OUTBOX_BYTES, (loaded.limits.disk_mb << 20) // 3)
+    given = loaded.outbox.limits
+    budget = min(given.budget_bytes, most)
+    within = replace(
+        given, budget_bytes=budget, escalation_bytes=min(given.escalation_bytes, budget // 2)
+    )
+    return replace(loaded.outbox, limits=within)
+
+
+def most_package_bytes(loaded: AgentSettings) -> int:
+    """The largest archive that fits: two packages lie on the disk while one replaces the other."""
+    if loaded.limits.disk_mb is None:
+        return loaded.max_package_bytes
+    return min(loaded.max_package_bytes, (loaded.limits.disk_mb << 20) // 4)
 
 
 def run_folder(loaded: AgentSettings, data: Path) -> Path:

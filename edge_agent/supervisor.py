@@ -25,13 +25,23 @@ from edge_agent.cloud.link import CloudLink, DeviceReport
 from edge_agent.control import messages
 from edge_agent.control.run import AgentSocket
 from edge_agent.errors import AgentError, PackageDoesNotRun, WorkerFailed
+from edge_agent.governor import limits
+from edge_agent.governor.run import Governor
 from edge_agent.risk import key as audit_key
 from edge_agent.risk.child import CalibrateProcess
 from edge_agent.risk.run import Risk
 from edge_agent.risk.store import Key
 from edge_agent.risk.watch import Terms
 from edge_agent.sdk.errors import LongstopError
-from edge_agent.settings import AgentSettings, run_folder, token, token_file, workplace
+from edge_agent.settings import (
+    AgentSettings,
+    most_package_bytes,
+    outbox_within,
+    run_folder,
+    token,
+    token_file,
+    workplace,
+)
 from edge_agent.update import job
 from edge_agent.update.activation import Activation, Installed
 from edge_agent.update.factory import bring_all
@@ -88,10 +98,11 @@ class Supervisor:
         self._disk = ThreadRunner("packages")
         self._fetching = ThreadRunner("fetch", threads=4)
         self._fetch_process = FetchProcess(
-            self._fetching, self._store.home, settings.max_package_bytes
+            self._fetching, self._store.home, most_package_bytes(settings)
         )
         self._updates = Updates(self._store, self._update_of)
         self._agent_socket = AgentSocket(self, debug=debug)
+        self._governor: Governor
         self._calibrating = ThreadRunner("calibrate")
         self._calibrate_process = CalibrateProcess(self._calibrating)
         self._audited_lines: dict[Line, Key] = {}
@@ -134,7 +145,7 @@ class Supervisor:
                 self._data / "outbox",
                 clock=self._clock,
                 runner=writer,
-                settings=settings.outbox,
+                settings=outbox_within(settings),
                 chance=self._chance,
             )
             stack.push_async_callback(self._outbox.close)
@@ -187,7 +198,19 @@ class Supervisor:
             stack.push_async_callback(self._risk.close)
             stack.callback(self._calibrate_process.close)
             await self._link.start()
+            governing = ThreadRunner("governor")
+            stack.callback(governing.close)
+            self._governor = Governor(
+                settings.limits,
+                self._data,
+                device=self,
+                report=self._link.noted,
+                clock=self._clock,
+                runner=governing,
+            )
+            stack.callback(self._governor.save)
             stack.push_async_callback(self._workers_end)
+            stack.callback(asyncio.create_task(self._govern(), name="governor").cancel)
             stack.push_async_callback(self._updates.close)
             stack.callback(self._fetch_process.close)
             self._updates.start()
@@ -230,6 +253,9 @@ class Supervisor:
             lost_unreported=link.ledger.lost,
             escalations_waiting=link.ledger.escalations_waiting,
             revisions_waiting=link.ledger.revisions_waiting,
+            level=limits.measures(self._governor.state).level.name.lower(),
+            level_why=self._governor.state.why,
+            usage=self._usage(),
             tasks=tuple(
                 self._task_report(task, state) for task, state in self._updates.states().items()
             ),
@@ -341,6 +367,36 @@ class Supervisor:
         conditions = self._conditions()
         for its in self._workers.values():
             its.tell(conditions)
+
+    # -- what the governor asks
+
+    def worker_pids(self) -> tuple[int, ...]:
+        pids = (its.current.pid for its in self._workers.values() if its.current is not None)
+        return tuple(pid for pid in pids if pid is not None)
+
+    def sent_bytes(self) -> int:
+        return self._link.sent_bytes
+
+    def take_measures(self, measures: limits.Measures) -> None:
+        self._link.hold(backlog=not measures.backlog, records=not measures.records)
+        self._outbox.linger(measures.linger)
+        refusing = ""
+        if measures.level is limits.Level.REFUSING:
+            refusing = f"the device is too hot to answer: {self._governor.state.why}; ask again"
+        for workers in self._workers.values():
+            workers.tell(handover.Sparing(measures.audits, measures.sources, refusing))
+
+    def renew_largest(self, sizes: dict[int, int]) -> None:
+        serving = [its.current for its in self._workers.values() if its.current is not None]
+        largest = max(serving, key=lambda one: sizes.get(one.pid or 0, 0), default=None)
+        if largest is not None:
+            largest.renew()
+
+    async def _govern(self) -> None:
+        try:
+            await self._governor.run()
+        except Exception:  # nothing else of the device hangs on it
+            log.exception("governor.fault")
 
     # -- what updates ask of workers
 
@@ -459,7 +515,7 @@ class Supervisor:
             care=Care(
                 settings.restart,
                 settings.watchdog,
-                self._shares.memory_bytes(task, memory.total_bytes()),
+                self._shares.memory_bytes(task, self._memory_bytes()),
             ),
             clock=self._clock,
             chance=self._chance,
@@ -469,6 +525,11 @@ class Supervisor:
             on_trial=on_trial,
             history=history,
         )
+
+    def _memory_bytes(self) -> int:
+        """What there is for us: the machine's, or our budget where that is less."""
+        total, budget = memory.total_bytes(), self._settings.limits.ram_mb
+        return total if budget is None else min(total or budget << 20, budget << 20)
 
     def _renew(self, task: str, keeper: Keeper) -> None:
         """Its worker takes more memory than it may: a fresh one gives it back."""
@@ -482,7 +543,12 @@ class Supervisor:
         """Why a swap of this task would not run two workers at once; None: it would."""
         current = self._workers_of(task).current
         rss_bytes = 0 if current is None else current.rss_bytes
-        return why_not_beside(self._settings.swap, memory.available_bytes(), rss_bytes)
+        free = memory.available_bytes()
+        if (budget := self._settings.limits.ram_mb) is not None:
+            sample = self._governor.sample
+            ours = sample.supervisor_bytes + sample.worker_bytes
+            free = min(free, max(0, (budget << 20) - ours))
+        return why_not_beside(self._settings.swap, free, rss_bytes)
 
     async def _launch(
         self, task: str, package: PackageOrder, avoid: tuple[str, ...]
@@ -531,6 +597,20 @@ class Supervisor:
                     )
                 )
         return DeviceReport(tuple(tasks), self._updates.refusals())
+
+    def _usage(self) -> messages.Usage:
+        state, sample = self._governor.state, self._governor.sample
+        return messages.Usage(
+            cpu_share=sample.cpu_share,
+            supervisor_bytes=sample.supervisor_bytes,
+            worker_bytes=sample.worker_bytes,
+            disk_bytes=sample.disk_bytes,
+            disk_free_bytes=sample.disk_free_bytes,
+            uplink_bytes=state.day.uplink_bytes,
+            flash_bytes=state.day.flash_bytes,
+            celsius=sample.celsius,
+            over=state.over,
+        )
 
     def _task_report(self, task: str, state: Activation) -> messages.TaskReport:
         current = self._workers[task].current if task in self._workers else None

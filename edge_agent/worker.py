@@ -25,7 +25,7 @@ from edge_agent.cloud import handover
 from edge_agent.cloud.ask import SupervisorAsk, SupervisorAudits
 from edge_agent.cloud.line import Line
 from edge_agent.cloud.pipe import RecordPipe
-from edge_agent.errors import AgentError, BadOrder, SupervisorGone
+from edge_agent.errors import AgentError, BadOrder, Overloaded, SupervisorGone
 from edge_agent.local_api import frames
 from edge_agent.local_api.run import Given, LocalApi
 from edge_agent.sdk.messages import Infer, Refused, Reply
@@ -68,6 +68,7 @@ async def work(order: handover.WorkerOrder) -> int:
     from edge_agent.cascade.privacy import Ruled
     from edge_agent.cascade.run import Cascade
     from edge_agent.engine import Engine
+    from edge_agent.governor.sparing import Sparing
     from edge_agent.inlets import open_source
     from edge_agent.lookups import open_sources
     from edge_agent.risk import key
@@ -76,6 +77,9 @@ async def work(order: handover.WorkerOrder) -> int:
 
     clock = SystemClock()
     retire = asyncio.Event()
+
+    sparing = Sparing()
+    chosen: Audits | None = None
 
     def on_frame(frame: Frame) -> None:
         try:
@@ -96,6 +100,10 @@ async def work(order: handover.WorkerOrder) -> int:
                     curve=said.curve,
                     uncertified=said.why if said.mode == "safe" else engine.uncertified,
                 )
+            case handover.Sparing(part, slowed, refusing):
+                sparing.told(sources=slowed, refusing=refusing)
+                if chosen is not None:
+                    chosen.rarer(part)
             case handover.Answer() | handover.NoAnswer():
                 ask.heard(said, order.task)
 
@@ -124,7 +132,8 @@ async def work(order: handover.WorkerOrder) -> int:
     audits: SupervisorAudits | None = None
     place = order.place
     if place is not None and place.audit_share and (secret := key.read(Path(place.data))):
-        audits = SupervisorAudits(line, Audits(secret, place.audit_share))
+        chosen = Audits(secret, place.audit_share)
+        audits = SupervisorAudits(line, chosen)
     cascade = Cascade(
         engine=engine,
         ask=ask,
@@ -136,6 +145,8 @@ async def work(order: handover.WorkerOrder) -> int:
     )
 
     def answer(infer: Infer, data: bytes | bytearray | memoryview, received: float) -> Given:
+        if sparing.refusing:
+            return Refused(infer.id, Overloaded.code, sparing.refusing)
         request = InferRequest(
             id=infer.id,
             client=infer.client,
@@ -154,6 +165,11 @@ async def work(order: handover.WorkerOrder) -> int:
             return Refused(infer.id, error.code, str(error))
         return given if isinstance(given, Reply) else _in_time(infer.id, given)
 
+    async def answer_source(infer: Infer, data: bytes) -> Reply | Refused:
+        if not sparing.takes_from_source():
+            return Refused(infer.id, Overloaded.code, "the device spares itself; sources wait")
+        return await _waited(answer(infer, data, clock.monotonic()))
+
     api = LocalApi(socket.socket(fileno=order.listen_fd), answer, clock)
     files = ThreadRunner("source")
     sources: list[asyncio.Task[None]] = []
@@ -163,7 +179,7 @@ async def work(order: handover.WorkerOrder) -> int:
             task=order.task,
             data="" if order.place is None else order.place.data,
             kind=Kind(engine.input_dtype, engine.input_shape),
-            answer=lambda infer, data: _waited(answer(infer, data, clock.monotonic())),
+            answer=answer_source,
             records=pipe,
             runner=files,
             clock=clock,

@@ -48,6 +48,27 @@ def feedback(*, request_id: str = "r-1", label: str = "coat", at: float = 125.0)
     return v1.Feedback(request_id, "app", "apparel", label, at)
 
 
+def health(
+    *, level: v1.HealthLevel = "normal", at: float = 125.0, celsius: float | None = 47.0
+) -> v1.Health:
+    """A device at its ease, unless told otherwise."""
+    return v1.Health(
+        at=at,
+        level=level,
+        why="" if level == "normal" else "93 °C",
+        cpu_share=0.25,
+        supervisor_bytes=30 << 20,
+        worker_bytes=70 << 20,
+        workers=1,
+        disk_bytes=9 << 20,
+        disk_free_bytes=1 << 30,
+        uplink_bytes=5000,
+        flash_bytes=70_000,
+        celsius=celsius,
+        over=() if level == "normal" else ("cpu", "uplink"),
+    )
+
+
 def skipped(
     *,
     source: str = "directory",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, case, func, select, true
 
-from cloud_gateway.facts import Answers, Ledger, LostRange, RefusalFacts, TaskFacts
+from cloud_gateway.facts import Answers, HealthFacts, Ledger, LostRange, RefusalFacts, TaskFacts
 from cloud_gateway.tables import (
     DEVICE_STEP_S,
     EVERY_DEVICE,
@@ -20,6 +20,7 @@ from cloud_gateway.tables import (
     desired,
     device,
     device_answers,
+    device_health,
     device_state,
     fleet_answers,
     loss,
@@ -266,3 +267,14 @@ def losses(connection: Connection, name: str) -> tuple[LostRange, ...]:
         .order_by(count.desc())
     )
     return tuple(LostRange(reason, int(n), newest) for reason, n, newest in rows)
+
+
+def health(connection: Connection, name: str) -> HealthFacts | None:
+    """What the device last said of itself; None where it has not."""
+    said = device_health.c
+    row = connection.execute(
+        select(*(said[field] for field in HealthFacts.__struct_fields__)).where(
+            said.tenant == TENANT, said.device == name
+        )
+    ).one_or_none()
+    return None if row is None else HealthFacts(*row)

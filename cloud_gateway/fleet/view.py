@@ -87,6 +87,7 @@ class View:
                 window_since=reading.window_since(at),
                 ledger=reading.ledger(connection, facts.name, at),
                 losses=reading.losses(connection, facts.name),
+                health=reading.health(connection, facts.name),
             )
 
         return await self._database.read(read)

@@ -25,6 +25,11 @@ class Metrics:
         self._skipped = self._counter(
             "longstop_skipped_inputs", "Inputs that sources of devices left out", "source", "reason"
         )
+        self._health = self._counter(
+            "longstop_health_records",
+            "Health records of devices, by how much the device spared itself",
+            "level",
+        )
         self._escalations = self._counter(
             "longstop_escalations", "Hard cases by what became of them", "task", "outcome"
         )
@@ -59,6 +64,9 @@ class Metrics:
 
     def inputs_skipped(self, source: str, reason: str, count: int) -> None:
         self._skipped.labels(source, reason).inc(count)
+
+    def health_heard(self, level: str) -> None:
+        self._health.labels(level).inc()
 
     def escalation_ended(self, task: str, outcome: str) -> None:
         self._escalations.labels(task, outcome).inc()

@@ -40,6 +40,8 @@ class Counters(Protocol):
 
     def dead_letter_kept(self, code: str) -> None: ...
 
+    def health_heard(self, level: str) -> None: ...
+
     def inputs_skipped(self, source: str, reason: str, count: int) -> None: ...
 
 
@@ -100,6 +102,8 @@ class Ingest:
                         store.keep_feedback(connection, message.device, record, received_at)
                     elif isinstance(record, v1.Alarm):
                         store.keep_alarm(connection, message.device, record, received_at)
+                    elif isinstance(record, v1.Health):
+                        store.keep_health(connection, message.device, record, received_at)
                 return "committed"
             # Only another gateway on the same database can have come between; look again.
             known = known or store.overlapping(connection, new.series, wanted)
@@ -117,6 +121,9 @@ class Ingest:
         if outcome == "committed":
             for key, n in skipped.items():
                 self._counters.inputs_skipped(key.source, key.reason, n)
+            for record in records:
+                if isinstance(record, v1.Health):
+                    self._counters.health_heard(record.level)
         return self._ack(message, outcome, wrong)
 
     async def losses(self, message: v1.LossReport, raw: bytes) -> v1.LossAck:

@@ -6,14 +6,15 @@ from collections import Counter
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, func, select
 
-from cloud_gateway.claims import time_claimed
-from cloud_gateway.database import grow, insert_new
+from cloud_gateway.claims import count_claimed, number_claimed, time_claimed
+from cloud_gateway.database import grow, insert_new, put
 from cloud_gateway.tables import (
     LATENCY_BUCKETS,
     alarm,
     batch,
     dead_letter,
     device_answers,
+    device_health,
     device_skips,
     feedback,
     fleet_answers,
@@ -194,6 +195,30 @@ def keep_alarm(connection: Connection, device: str, said: v1.Alarm, now: float) 
         certificate=said.certificate[:MAX_TEXT],
         why=said.why[:MAX_TEXT],
         received_at=now,
+    )
+
+
+def keep_health(connection: Connection, device: str, said: v1.Health, now: float) -> None:
+    """The last word of each device stays."""
+    put(
+        connection,
+        device_health,
+        tenant=TENANT,
+        device=device,
+        at=time_claimed(said.at, now),
+        received_at=now,
+        level=said.level,
+        why=said.why[:MAX_TEXT],
+        cpu_share=number_claimed(said.cpu_share) or 0.0,
+        supervisor_bytes=count_claimed(said.supervisor_bytes),
+        worker_bytes=count_claimed(said.worker_bytes),
+        workers=count_claimed(said.workers),
+        disk_bytes=count_claimed(said.disk_bytes),
+        disk_free_bytes=count_claimed(said.disk_free_bytes),
+        uplink_bytes=count_claimed(said.uplink_bytes),
+        flash_bytes=count_claimed(said.flash_bytes),
+        celsius=None if said.celsius is None else number_claimed(said.celsius),
+        over=", ".join(said.over)[:MAX_TEXT],
     )
 
 

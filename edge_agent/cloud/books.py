@@ -25,7 +25,9 @@ class Books:
         self._writing: set[asyncio.Task[bool]] = set()
         self._unstored = 0
 
-    def number(self, record: v1.Answered | v1.Skipped | v1.Feedback | v1.Alarm) -> Awaitable[bool]:
+    def number(
+        self, record: v1.Answered | v1.Skipped | v1.Feedback | v1.Alarm | v1.Health
+    ) -> Awaitable[bool]:
         """A record for which nothing is owed. Every method gives back whether it was stored."""
         return self._write(self._outbox.put(record))
 

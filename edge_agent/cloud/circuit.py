@@ -12,7 +12,7 @@ Rules:
 3. Live before backlog: all exchanges share `window` places, and the backlog gets only those that
    live ones leave. It always gets one, so that it never starves.
    Live ones are declined from `most_live` on: what waits longer than its caller helps nobody.
-4. Down, nothing is sent from the backlog. A busy gateway is left alone for as long as it asks
+4. Down or held, nothing is sent from the backlog. A busy gateway is left alone as long as it asks
    (`Retry-After`): by the backlog, by heartbeats it refused, and by live questions, which are
    declined at once and answered on the device.
 5. Silence is not mended by a heartbeat alone: a gateway whose models hang answers those. After it
@@ -67,6 +67,8 @@ class Circuit(Struct, frozen=True):
     beat_began: float = 0.0
     beat_at: float = 0.0
     news: bool = False
+    held: bool = False
+    """Whether the backlog has to wait, because the device spares itself or its uplink."""
 
 
 class Replied(Struct, frozen=True):
@@ -135,6 +137,12 @@ class NewsCame(Struct, frozen=True):
     """The gateway ought to hear something now, or has something to say."""
 
 
+class Held(Struct, frozen=True):
+    """The backlog has to wait, or may go on."""
+
+    on: bool
+
+
 class Woke(Struct, frozen=True):
     """The agent came up, or the time asked for by `WakeAt` has come."""
 
@@ -151,6 +159,7 @@ Event = (
     | BacklogTaken
     | BacklogEnded
     | NewsCame
+    | Held
     | Woke
 )
 
@@ -282,6 +291,8 @@ def _noted(state: Circuit, event: Event, now: float) -> Circuit:
                 more_waiting=True,  # it may be standing again
             )
             return _left_alone(ended, now, asked_s)
+        case Held(on):
+            return replace(state, held=on)
         case NewsCame() if state.beating:
             return replace(state, news=True)
         case NewsCame() if state.up:
@@ -310,7 +321,7 @@ def _due(state: Circuit, now: float) -> Step:
         effects.append(Beat())
     room = 1 - state.live if state.doubted else max(1, state.pace.window - state.live)
     places = room - state.from_backlog
-    wants_backlog = state.up and state.more_waiting and places > 0
+    wants_backlog = state.up and state.more_waiting and places > 0 and not state.held
     if wants_backlog and now >= state.backlog_at:
         state = replace(state, from_backlog=state.from_backlog + places)
         effects.append(SendBacklog(places))

@@ -216,6 +216,17 @@ class Retire(Struct, frozen=True, tag_field="op", tag="retire"):
     """Stop accepting, finish, end."""
 
 
+class Sparing(Struct, frozen=True, tag_field="op", tag="sparing", omit_defaults=True):
+    """How much the device spares itself from now on. The last one counts."""
+
+    audits: float = 1.0
+    """Share of the usual audits that is made."""
+    sources: float = 1.0
+    """Share of their usual rate that sources may have."""
+    refusing: str = ""
+    """Why new inputs are refused; empty where they are not."""
+
+
 FromWorker = (
     Ready
     | Failed
@@ -228,7 +239,7 @@ FromWorker = (
     | SourceSaid
     | Drained
 )
-ToWorker = Answer | NoAnswer | Conditions | Terms | Retire
+ToWorker = Answer | NoAnswer | Conditions | Terms | Sparing | Retire
 
 _encoder = msgspec.json.Encoder()
 _from_worker = msgspec.json.Decoder(FromWorker)

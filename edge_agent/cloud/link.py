@@ -100,12 +100,15 @@ class CloudLink:
     ) -> None:
         self._device = device
         self._agent_version = agent_version
+        self.sent_bytes = 0
+        """What went out so far, without what the transport puts around it."""
         self._transport = Overheard(
             transport,
             on_reply=self._replied,
             on_silence=self._unheard,
             on_failure=self._failed,
             now=clock.monotonic,
+            on_send=self._sent,
         )
         self._outbox = outbox
         self._clock = clock
@@ -181,7 +184,7 @@ class CloudLink:
         """Take note of inputs a source left out; the result is there once it is durable."""
         return self._books.number(record)
 
-    def noted(self, record: v1.Feedback | v1.Alarm) -> Awaitable[bool]:
+    def noted(self, record: v1.Feedback | v1.Alarm | v1.Health) -> Awaitable[bool]:
         """Take note of what is owed nothing; whether it is durable."""
         return self._books.number(record)
 
@@ -207,6 +210,12 @@ class CloudLink:
     def news(self) -> None:
         """Something the gateway should hear before the next regular heartbeat."""
         self._pace(circuit.NewsCame())
+
+    def hold(self, *, backlog: bool, records: bool) -> None:
+        """Whether these have to wait; live questions and heartbeats never do."""
+        self._outbox.hold(on=records)
+        if backlog != self._circuit.held:
+            self._pace(circuit.Held(backlog))
 
     @property
     def up(self) -> bool:
@@ -383,6 +392,9 @@ class CloudLink:
     def _unheard(self, said: v1.Up, asked_at: float) -> None:
         question = isinstance(said, v1.Escalation)
         self._pace(circuit.NoReply(self._chance.random(), asked_at, question=question))
+
+    def _sent(self, size: int) -> None:
+        self.sent_bytes += size
 
     def _failed(self) -> None:
         self._pace(circuit.ExchangeFailed())

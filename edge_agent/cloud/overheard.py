@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sync.errors import LinkError, LinkTimeout, MessageTooLarge, WireError
 from sync.transport.base import Transport
-from sync.wire import v1
+from sync.wire import codec, v1
 
 
 class Overheard:
@@ -21,12 +21,14 @@ class Overheard:
         on_silence: Callable[[v1.Up, float], None],
         on_failure: Callable[[], None],
         now: Callable[[], float],
+        on_send: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._transport = transport
         self._on_reply = on_reply
         self._on_silence = on_silence
         self._on_failure = on_failure
         self._now = now
+        self._on_send = on_send
 
     @property
     def name(self) -> str:
@@ -41,6 +43,7 @@ class Overheard:
 
     async def exchange(self, message: v1.Up, *, timeout_s: float) -> v1.Down:
         asked_at = self._now()
+        self._on_send(_size(message))
         try:
             reply = await self._transport.exchange(message, timeout_s=timeout_s)
         except MessageTooLarge:
@@ -57,3 +60,18 @@ class Overheard:
 
     async def close(self) -> None:
         await self._transport.close()
+
+
+_HEAD = 64
+"""About what stands around the content of a long message."""
+
+
+def _size(message: v1.Up) -> int:
+    """Bytes of a message, without what the transport puts around it."""
+    match message:
+        case v1.Batch(body=body):
+            return _HEAD + len(body)
+        case v1.Escalation(inputs=inputs):
+            return _HEAD + sum(len(tensor.data) for tensor in inputs)
+        case _:
+            return len(codec.encode(message))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.control.messages import SaidStatus, StatusReport, TaskReport
+from edge_agent.commands.troubles import troubles
+from edge_agent.control.messages import SaidStatus, StatusReport, TaskReport, Usage
 from edge_agent.sdk import agent
 from edge_agent.sdk.call import now
 from edge_agent.sdk.connection import Broken, Connection, NotListening
@@ -40,7 +41,10 @@ def as_json(status: StatusReport) -> str:
 
 
 def lines(status: StatusReport) -> Iterator[str]:
-    """For a person."""
+    """For a person: what is wrong first."""
+    for trouble in troubles(status):
+        yield f"wrong    {trouble.what}"
+        yield f"         do: {trouble.do}"
     yield (
         f"device   {status.device or 'without a name'}, up for {_age(status.now - status.started)}"
         f" (agent {status.agent_version}, boot {status.boot})"
@@ -59,10 +63,22 @@ def lines(status: StatusReport) -> Iterator[str]:
             f"feedback {status.feedback_right} of {status.feedback_compared} answers right,"
             " by those who know"
         )
+    if (usage := status.usage) is not None:
+        yield f"uses     {_usage(usage)}"
     if not status.tasks:
         yield "tasks    none yet: waiting for the gateway to say which package to run"
     for task in status.tasks:
         yield from _task(task, status.now)
+
+
+def _usage(usage: Usage) -> str:
+    heat = "" if usage.celsius is None else f", {usage.celsius:.0f} °C"
+    return (
+        f"{usage.cpu_share:.1%} of the processor{heat},"
+        f" {(usage.supervisor_bytes + usage.worker_bytes) >> 20} MB of memory,"
+        f" {usage.disk_bytes >> 20} MB of disk ({usage.disk_free_bytes >> 20} free);"
+        f" this day {usage.uplink_bytes >> 10} kB sent, {usage.flash_bytes >> 10} kB written"
+    )
 
 
 def _gateway(status: StatusReport) -> str:

@@ -100,6 +100,24 @@ class TaskReport(Struct, frozen=True):
     """Why a swap would end the old worker before it starts the new one; None: both run at once."""
 
 
+class Usage(Struct, frozen=True):
+    """What the agent uses, by the governor's latest look."""
+
+    cpu_share: float
+    """Of all cores, by supervisor and workers."""
+    supervisor_bytes: int
+    worker_bytes: int
+    disk_bytes: int
+    """Of the data folder."""
+    disk_free_bytes: int
+    uplink_bytes: int
+    flash_bytes: int
+    """Since the day began that budgets count."""
+    celsius: float | None
+    over: tuple[str, ...] = ()
+    """Budgets that are overdrawn."""
+
+
 class StatusReport(Struct, frozen=True):
     """The device as its supervisor sees it. Times are seconds since 1970."""
 
@@ -124,6 +142,10 @@ class StatusReport(Struct, frozen=True):
     """Answers that somebody's feedback agreed with, ..."""
     feedback_compared: int = 0
     """... of so many that it could be compared with."""
+    level: str = "normal"
+    """How much the device spares itself: normal, spare, hot, refusing."""
+    level_why: str = ""
+    usage: Usage | None = None
 
 
 class Revision(Struct, frozen=True):

@@ -116,6 +116,10 @@ class Keeper:
                 self._process.kill()
             await asyncio.wait({self._task})
 
+    def renew(self) -> None:
+        """Have a fresh worker in this one's place."""
+        self._on_over(self)
+
     async def _keep(self) -> None:
         ends = Ends()
         while not self._leaving.is_set():

@@ -194,7 +194,7 @@ class WorkerProcess:
                         self._ears.record(record)
                     case v1.Skipped():
                         self._ears.skipped(record)
-                    case v1.Revised() | v1.Feedback() | v1.Alarm():
+                    case v1.Revised() | v1.Feedback() | v1.Alarm() | v1.Health():
                         pass  # those are the supervisor's own
             start = end
         self._begun = data[start:]

@@ -32,6 +32,7 @@ class Courier:
         clock: Clock,
         chance: random.Random,
         news: asyncio.Event,
+        may_go: asyncio.Event,
         transport: Transport,
         device: str,
         policy: Policy,
@@ -42,6 +43,7 @@ class Courier:
         self._clock = clock
         self._chance = chance
         self._news = news
+        self._may_go = may_go
         self._transport = transport
         self._device = device
         self._reply_timeout_s = reply_timeout_s
@@ -116,6 +118,7 @@ class Courier:
                 await self._runner.submit(partial(self._store.settle_losses, losses))
 
     async def _ask(self, item: Item) -> Event:
+        await self._may_go.wait()
         message = await self._message(item)
         if message is None:
             return delivery.Vanished(item)

@@ -77,6 +77,9 @@ class Outbox:
         self._arrived = asyncio.Event()
         self._hurry = asyncio.Event()
         self._news = asyncio.Event()
+        self._linger_s = settings.linger_ms / 1000
+        self._may_go = asyncio.Event()
+        self._may_go.set()
         self._closed = False
         self._committer = asyncio.create_task(self._commit_puts(), name="outbox commits")
 
@@ -185,6 +188,17 @@ class Outbox:
         """This side's part of the ledger, without what is still waiting for its commit."""
         return await self._on_store(self._store.ledger)
 
+    def linger(self, times: int) -> None:
+        """From now on a record may wait so many times its usual length for others."""
+        self._linger_s = times * self._settings.linger_ms / 1000
+
+    def hold(self, *, on: bool) -> None:
+        """Whether what is here has to wait; what is on its way already goes on."""
+        if on:
+            self._may_go.clear()
+        else:
+            self._may_go.set()
+
     # -- delivery
 
     async def deliver(self, transport: Transport, stop: asyncio.Event, *, device: str) -> None:
@@ -196,6 +210,7 @@ class Outbox:
                 clock=self._clock,
                 chance=self._chance,
                 news=self._news,
+                may_go=self._may_go,
                 transport=transport,
                 device=device,
                 policy=self._settings.policy,
@@ -212,7 +227,7 @@ class Outbox:
     async def _commit_puts(self) -> None:
         while not (self._closed and not self._waiting):
             await self._arrived.wait()
-            await _first(self._hurry.wait(), timeout_s=self._settings.linger_ms / 1000)
+            await _first(self._hurry.wait(), timeout_s=self._linger_s)
             self._arrived.clear()
             self._hurry.clear()
             group, self._waiting = self._waiting, []

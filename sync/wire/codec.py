@@ -29,7 +29,7 @@ _text = msgspec.msgpack.Decoder(str)
 _UNREADABLE = (msgspec.DecodeError, RecursionError)
 _UP_TAGS = frozenset({"beat", "batch", "losses", "escalation"})
 _DOWN_TAGS = frozenset({"beat_reply", "batch_ack", "loss_ack", "escalated", "refused", "notice"})
-_RECORD_TAGS = frozenset({"answered", "revised", "skipped", "feedback", "alarm"})
+_RECORD_TAGS = frozenset({"answered", "revised", "skipped", "feedback", "alarm", "health"})
 
 
 def encode(message: v1.Up | v1.Down) -> bytes:

@@ -110,7 +110,35 @@ class Alarm(Struct, frozen=True, array_like=True, tag="alarm"):
     at: float
 
 
-Record = Answered | Revised | Skipped | Feedback | Alarm
+HealthLevel = Literal["normal", "spare", "hot", "refusing"]
+
+
+class Health(Struct, frozen=True, array_like=True, tag="health"):
+    """What a device uses, and how much it spares itself; every few minutes."""
+
+    at: float
+    level: HealthLevel
+    why: str
+    """What asks it to spare itself, in words; empty where nothing does."""
+    cpu_share: float
+    """Of all cores, by supervisor and workers."""
+    supervisor_bytes: int
+    worker_bytes: int
+    """Resident, of all workers together."""
+    workers: int
+    disk_bytes: int
+    """Of the data folder."""
+    disk_free_bytes: int
+    uplink_bytes: int
+    flash_bytes: int
+    """Sent to the gateway, and written to the disk, since the day began that budgets count."""
+    celsius: float | None
+    """Of the hottest sensor; None where there is none."""
+    over: tuple[str, ...] = ()
+    """Budgets that are overdrawn: ram, disk, cpu, uplink, flash."""
+
+
+Record = Answered | Revised | Skipped | Feedback | Alarm | Health
 
 
 class Lost(Struct, frozen=True, array_like=True, tag="lost"):

@@ -25,7 +25,7 @@ from cloud_gateway.telemetry.ingest import Ingest, Outcome
 from sync.clock import Clock
 from sync.runner import ThreadRunner
 from sync.wire import codec, v1
-from tests.records import answered, feedback, skipped
+from tests.records import answered, feedback, health, skipped
 
 
 class Noon:
@@ -45,12 +45,16 @@ class Told:
         self.batches: list[tuple[Outcome, int]] = []
         self.letters: list[str] = []
         self.skipped: list[tuple[str, str, int]] = []
+        self.levels: list[str] = []
 
     def batch_heard(self, outcome: Outcome, records: int) -> None:
         self.batches.append((outcome, records))
 
     def dead_letter_kept(self, code: str) -> None:
         self.letters.append(code)
+
+    def health_heard(self, level: str) -> None:
+        self.levels.append(level)
 
     def inputs_skipped(self, source: str, reason: str, count: int) -> None:
         self.skipped.append((source, reason, count))
@@ -371,7 +375,7 @@ def test_feedback_and_alarms_are_kept_once_each(tmp_path: Path) -> None:
             records: list[v1.Record] = [answered(), feedback(), broken]
             again: list[v1.Record] = [feedback(label="shirt"), broken]
             await made.send(raw_batch(1, 3, codec.pack_records(records)))
-            await made.send(raw_batch(4, 2, codec.pack_records(again)))
+            await made.send(raw_batch(4, 5, codec.pack_records(again)))
             said = (tables.feedback.c.request_id, tables.feedback.c.label)
             turns = (tables.alarm.c.kind, tables.alarm.c.certificate, tables.alarm.c.why)
             assert await made.database.read(
@@ -381,6 +385,24 @@ def test_feedback_and_alarms_are_kept_once_each(tmp_path: Path) -> None:
                 lambda connection: [tuple(row) for row in connection.execute(select(*turns))]
             ) == [("broken", "c-1", "9 of 40 audits")]
             assert await made.counted() == (1, 1)
+
+    asyncio.run(story())
+
+
+def test_the_last_health_record_of_a_device_is_kept_whatever_it_claims(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path) as made:
+            await made.send(raw_batch(1, 1, codec.pack_records([health()])))
+            odd = health(level="hot", at=float("nan"), celsius=float("inf"))
+            ack = await made.send(raw_batch(2, 2, codec.pack_records([odd])))
+            assert ack.outcome == "committed"
+            kept = (tables.device_health.c.level, tables.device_health.c.celsius)
+            rows = (*kept, tables.device_health.c.at, tables.device_health.c.over)
+            assert await made.database.read(
+                lambda connection: [tuple(row) for row in connection.execute(select(*rows))]
+            ) == [("hot", None, 43_200.0, "cpu, uplink")]
+            assert made.told.levels == ["normal", "hot"]
+            assert await made.counted() == (0, 0)
 
     asyncio.run(story())
 

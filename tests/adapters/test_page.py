@@ -18,6 +18,7 @@ from cloud_gateway.fleet.view import SILENT_AFTER_S
 from cloud_gateway.telemetry.rollup import BOUNDS_US
 from sync.wire import v1
 from tests.browser.made_up_fleet import MadeUpFleet, made_up_fleet
+from tests.records import health
 
 HOSTILE = "<img src=x onerror=alert(1)>'\"&amp;"
 OUR_TAGS = set(
@@ -387,6 +388,23 @@ def test_the_ledger_is_read_from_both_sides(tmp_path: Path) -> None:
         assert again.ledger is not None
         assert again.ledger.difference == -3
         assert "came after the device" in (await visit.page("/devices/apple")).source
+
+    visit(tmp_path, talk)
+
+
+def test_what_a_device_said_of_its_health_is_on_its_page(tmp_path: Path) -> None:
+    async def talk(visit: Visit) -> None:
+        await visit.fleet.enrol_many(["apple"])
+        await visit.fleet.beat("apple", "apparel", "2", pending=3)
+        assert (await visit.device("apple")).health is None
+        await visit.fleet.health("apple", health(level="hot"))
+        await later(visit)
+        page = await visit.device("apple")
+        assert page.health is not None
+        assert (page.health.level, page.health.over) == ("hot", "cpu, uplink")
+        source = (await visit.page("/devices/apple")).source
+        assert "<em>hot</em>: 93 °C" in source
+        assert "30 MB and 70 MB in 1 workers" in source
 
     visit(tmp_path, talk)
 

@@ -127,6 +127,14 @@ class MadeUpFleet:
         ack = await ingest.batch(batch, codec.encode(batch))
         assert ack.outcome == "committed", ack
 
+    async def health(self, name: str, said: v1.Health) -> None:
+        number = self._issued.get(name, 0) + 1
+        self._issued[name] = number
+        now = self.clock.wall()
+        body = codec.pack_records([said])
+        batch = v1.Batch(name, f"of-{name}", 1, number, number, now, body)
+        await self._ingest(0.0).batch(batch, codec.encode(batch))
+
     async def lose(self, name: str, count: int, reason: str) -> None:
         lo = self._issued.get(name, 0) + 1
         self._issued[name] = hi = lo + count - 1
