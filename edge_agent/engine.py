@@ -36,11 +36,12 @@ from models.calibrate.certificate import Certificate
 from models.editions import binding_difference
 from models.errors import RuntimeFailed
 from models.manifest import Role
+from models.measuring import LIMIT_S, Order
 from models.package import Package
 from models.pipeline.declared import Features
 from models.pipeline.features import FeatureSource
 from models.pipeline.values import Value
-from models.placement import Order, Place
+from models.placement import Place
 from models.predict import Prediction, Predictor
 from models.runtimes.wish import RuntimeWish
 from models.tensors import check_input
@@ -274,20 +275,23 @@ def _best(
     chosen: Sequence[Place],
 ) -> _Opened:
     """The package as chosen; where that keeps no promise here, another edition that keeps its."""
-    first = opened(chosen)
-    if first.uncertified is None:
-        return first
-    log.warning("engine.uncertified reason=%r", first.uncertified)
     wish, cores = _wished(place)
-    for places in placement.instead(whole, wish, cores, chosen):
+    best: _Opened | None = None
+    failures: list[RuntimeFailed] = []
+    for places in (chosen, *placement.instead(whole, wish, cores, chosen)):
         try:
-            other = opened(places)
+            found = opened(places)
         except RuntimeFailed as error:
             log.warning("engine.edition_failed edition=%s why=%s", places[0].edition, error)
+            failures.append(error)
             continue
-        if other.uncertified is None:
-            return other
-    return first
+        if found.uncertified is None:
+            return found
+        log.warning("engine.uncertified reason=%r", found.uncertified)
+        best = best or found
+    if best is None:
+        raise failures[0]  # there is one: what was not opened failed
+    return best
 
 
 def _wished(place: Workplace) -> tuple[RuntimeWish, int]:
@@ -321,13 +325,13 @@ def measure_apart(
     order: Order,
     *,
     limit_s: float = MEASURE_S,
-    program: Sequence[str] = (sys.executable, "-P", "-m", "models.placement"),
+    program: Sequence[str] = (sys.executable, "-P", "-m", "models.measuring"),
 ) -> str | None:
     """Measure in a process of its own, whose libraries and crashes are not this one's.
 
     Gives back why it did not work, None when it did.
     """
-    log.info("engine.measuring package=%s limit_s=%g", order.package, placement.LIMIT_S)
+    log.info("engine.measuring package=%s limit_s=%g", order.package, LIMIT_S)
     try:
         done = subprocess.run(program, input=msgspec.json.encode(order), timeout=limit_s)
     except subprocess.TimeoutExpired:

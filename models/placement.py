@@ -12,41 +12,31 @@
 5. Nothing here keeps a package from running. Whatever goes wrong, and a choice that no longer
    opens, means the first candidate, and at last the file's own runtime on the processor.
 
-`python -m models.placement` measures in a process of its own, so that the libraries that lost leave
-no trace in the one that serves. It reads an `Order` as JSON from its standard input.
+`measuring` measures, in a process of its own.
 """
 
 import logging
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from models import package
 from models.editions import EVERYTHING, certified, counting
-from models.errors import ModelsError, NoCandidate, RuntimeFailed, UnknownEdition
-from models.manifest import MAIN, Role
+from models.errors import NoCandidate, RuntimeFailed, UnknownEdition
+from models.manifest import MAIN
 from models.package import Package
 from models.pipeline.declared import Custom, Model
-from models.predict import Predictor
 from models.runtimes import choice
-from models.runtimes.base import Array, Runtime
+from models.runtimes.base import Runtime
 from models.runtimes.choose import installed
 from models.runtimes.measure import Candidate, words
 from models.runtimes.wish import RuntimeWish
 
-LIMIT_S = 3.0
-"""What measuring one package may take, beside starting the process that does it."""
 _SPARE_CORES = 2
 """More than these, and a second thread does not take what supervisor and other programs run on."""
-_PROBES = 8
-"""Golden inputs looked through for one that gives a model something to do."""
 _log = logging.getLogger(__name__)
 
 
@@ -66,16 +56,6 @@ class Way(NamedTuple):
 
     edition: str
     candidate: Candidate
-
-
-class Order(Struct, frozen=True):
-    """What is to be measured, and where the choice is kept."""
-
-    package: str
-    kept: str
-    wish: RuntimeWish
-    cores: int
-    allow_custom: bool
 
 
 def first_places(
@@ -112,7 +92,7 @@ def kept_places(
         if len(several) == 1:
             continue
         try:
-            chosen = choice.stored(_candidates(several), kept / node)
+            chosen = choice.stored(candidates_of(several), kept / node)
         except NoCandidate as error:
             unfit[node] = str(error)
             continue
@@ -166,81 +146,12 @@ def _chosen(place: Place, several: Sequence[Way], chosen: choice.Choice) -> Plac
     return replace(place, candidate=several[best.at].candidate, reason=reason)
 
 
-def measure(order: Order) -> None:
-    """Measure every model of a package that has several candidates. Raises `ModelsError`."""
-    whole = package.read(Path(order.package), Role.EDGE)
-    several = [
-        (node, found)
-        for node in whole.pipeline.models
-        if len(found := ways(whole, node, order.wish, order.cores)) > 1
-    ]
-    names = tuple(dict.fromkeys(way.edition for _, found in several for way in found))
-    tried = {name: _Tried(whole, order, name) for name in names}
-    predictor = _first_that_loads(tuple(tried.values()))
-    for node, found in several:
-        kept, listed = Path(order.kept) / node.id, _candidates(found)
-        feeds = _feeds(predictor, node)
-        if feeds is None:
-            choice.keep_first(listed, kept, "no golden input reaches it")
-            continue
-
-        def check(
-            runtime: Runtime, at: int, node: Model = node, found: Sequence[Way] = found
-        ) -> str | None:
-            return tried[found[at].edition].with_model(node.id, runtime).golden_difference()
-
-        limit_s = LIMIT_S / len(several)
-        try:
-            choice.choose(listed, feeds, check=check, folder=kept, seconds=limit_s, limit_s=limit_s)
-        except NoCandidate as error:
-            _log.warning("placement.none_fit model=%s why=%s", node.id, error)
-
-
-class _Tried:
-    """One edition, its models opened once on their first candidates."""
-
-    def __init__(self, whole: Package, order: Order, edition: str) -> None:
-        self._whole = whole.in_edition(edition)
-        self._custom = order.allow_custom
-        places = first_places(whole, order.wish, order.cores, edition)
-        self._start = Opener(self._whole, places, None)
-        self._opened: dict[str, Runtime] = {}
-
-    def load(self) -> Predictor:
-        """Raises `ModelsError`."""
-        return Predictor.load(self._whole, opener=self._first, allow_custom=self._custom)
-
-    def with_model(self, node: str, runtime: Runtime) -> Predictor:
-        """With another runtime for one model. Raises `ModelsError`."""
-        return Predictor.load(
-            self._whole,
-            opener=lambda one: runtime if one.id == node else self._first(one),
-            allow_custom=self._custom,
-        )
-
-    def _first(self, node: Model) -> Runtime:
-        if node.id not in self._opened:
-            self._opened[node.id] = self._start(node)
-        return self._opened[node.id]
-
-
-def _first_that_loads(tried: Sequence[_Tried]) -> Predictor:
-    """What golden inputs are sent through to see what each model is fed. Raises `ModelsError`."""
-    *others, last = tried
-    for one in others:
-        try:
-            return one.load()
-        except ModelsError as error:
-            _log.warning("placement.does_not_load why=%s", error)
-    return last.load()
-
-
 def keep_first(whole: Package, wish: RuntimeWish, cores: int, kept: Path, why: str) -> None:
     """Note that measuring failed, so that it does not fail at every start."""
     for node in whole.pipeline.models:
         found = ways(whole, node, wish, cores)
         if len(found) > 1:
-            choice.keep_first(_candidates(found), kept / node.id, why)
+            choice.keep_first(candidates_of(found), kept / node.id, why)
 
 
 def serving(whole: Package, places: Sequence[Place]) -> Package:
@@ -315,7 +226,7 @@ def _of_edition(
     )
 
 
-def _candidates(found: Sequence[Way]) -> tuple[Candidate, ...]:
+def candidates_of(found: Sequence[Way]) -> tuple[Candidate, ...]:
     return tuple(way.candidate for way in found)
 
 
@@ -332,39 +243,8 @@ def _own(whole: Package, node: Model) -> Candidate:
     return Candidate(whole.path(node.file), node.form)
 
 
-def _feeds(predictor: Predictor, node: Model) -> tuple[Array, ...] | None:
-    """What one model is given in the course of a golden input, as its runtime takes it."""
-    ranks = [len(port.shape) for port in predictor.graph.runtime_of(node.id).inputs]
-    for sample in predictor.golden_samples()[:_PROBES]:
-        feeds = predictor.graph.feeds(sample, node.id)
-        # A list of crops has its batch axis already, and may be empty.
-        whole = tuple(
-            feed if feed.ndim == rank else np.ascontiguousarray(feed[None])
-            for feed, rank in zip(feeds, ranks, strict=True)
-        )
-        if len(whole[0]):
-            return whole
-    return None
-
-
 def may_measure(whole: Package, wish: RuntimeWish, *, allow_custom: bool) -> bool:
     """Whether there is a point: code that may not run cannot be measured."""
     if not wish.choose:
         return False
     return allow_custom or not any(isinstance(node, Custom) for node in whole.pipeline.nodes)
-
-
-def main() -> int:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s placement %(levelname)s %(name)s %(message)s"
-    )
-    try:
-        measure(msgspec.json.decode(sys.stdin.buffer.read(), type=Order))
-    except (ModelsError, msgspec.DecodeError) as error:
-        _log.error("placement.failed why=%s", error)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

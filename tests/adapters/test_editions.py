@@ -1,6 +1,5 @@
 """Several certified ways to run one package: what a device takes, and why."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,11 +9,15 @@ from msgspec.structs import replace
 from edge_agent.engine import CHOICES, Engine, Measure, measure_apart
 from edge_agent.workplace import RuntimeSettings, Workplace
 from models import package
+from models.calibrate.binding import binding_of
 from models.calibrate.certificate import Certificate
 from models.calibrate.certify import named
 from models.errors import UnknownEdition
 from models.manifest import Manifest, Role, encode
-from models.placement import Order, Place, kept_places, measure
+from models.measuring import Order, measure
+from models.pipeline.declared import Model
+from models.pipeline.files import FileRef
+from models.placement import kept_places, ways
 from models.runtimes.choice import FILE
 from models.runtimes.choose import installed
 from models.runtimes.wish import RuntimeWish
@@ -84,17 +87,10 @@ def chose(folder: Path, kept: Path, edition: str) -> Engine:
     measure(order)
     (file,) = kept.glob(f"*/{FILE}")
     choice = msgspec.json.decode(file.read_bytes())
-    places = {one.edition: at for at, one in enumerate(ways_of(whole))}
-    choice["at"] = places[edition]
+    (node,) = whole.pipeline.models
+    choice["at"] = [one.edition for one in ways(whole, node, WISH, 1)].index(edition)
     file.write_bytes(msgspec.json.encode(choice))
     return load(folder, kept.parent.parent.parent, measure=never)
-
-
-def ways_of(whole: package.Package) -> Sequence["Place"]:
-    from models.placement import ways
-
-    (node,) = whole.pipeline.models
-    return [Place("", one.candidate, "", one.edition) for one in ways(whole, node, WISH, 1)]
 
 
 @pytest.mark.parametrize(
@@ -151,6 +147,27 @@ def test_where_the_main_edition_computes_otherwise_another_serves_certified(
     assert (engine.runs_on.edition, engine.threshold) == ("openvino", EDITION_THRESHOLD)
     assert engine.uncertified is None
     assert not choose or "edge.onnx on onnx, 1 thread is unfit" in engine.runs_on.why
+    engine.close()
+
+
+@pytest.mark.parametrize("choose", [True, False])
+def test_where_the_main_edition_s_file_does_not_open_another_serves_certified(
+    tmp_path: Path, choose: bool
+) -> None:
+    folder = build_editions(tmp_path / "made", other_file=True)
+    manifest = read(folder)
+    (folder / "edge.onnx").write_bytes(b"no model")
+    ref = FileRef("edge.onnx", package.digest(b"no model"), 8)
+    nodes = tuple(
+        replace(node, file=ref) if isinstance(node, Model) else node for node in manifest.edge.nodes
+    )
+    edge = replace(manifest.edge, nodes=nodes)
+    bound = binding_of(edge, "onnx", "cpu", "f32")
+    certificate = named(replace(manifest.certificate, bound=bound))
+    write(folder, replace(manifest, edge=edge, certificate=certificate))
+    engine = load(folder, tmp_path / "data", choose=choose)
+    assert (engine.runs_on.edition, engine.threshold) == ("openvino", EDITION_THRESHOLD)
+    assert engine.uncertified is None
     engine.close()
 
 

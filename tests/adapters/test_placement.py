@@ -17,7 +17,8 @@ from models import package
 from models.calibrate.binding import binding_of, runs_of
 from models.calibrate.certificate import Binding, Certificate
 from models.manifest import Manifest, Role, decode, encode
-from models.placement import Order, first_places, kept_places, measure, ways
+from models.measuring import Order, measure
+from models.placement import first_places, kept_places, ways
 from models.runtimes.choice import FILE
 from models.runtimes.choose import installed
 from models.runtimes.wish import AS_DECLARED, RuntimeWish
