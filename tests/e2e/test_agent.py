@@ -7,12 +7,16 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec import structs
 
 from cloud_gateway.cli import main
 from edge_agent.sdk import Answer, Client, LongstopError
 from edge_agent.sdk.wire import FrameReader, head
+from models.manifest import decode, encode
+from tests.editions import build_editions, turned
 from tests.local_device import easy, hard
 from tests.peculiar_packages import build_custom, build_lookup
 from tests.programs import Agent, Gateway, until
@@ -256,6 +260,29 @@ def test_status_says_what_a_task_runs_on_and_why(agent: Agent) -> None:
     assert (task["runs_on"]["runtime"], task["runs_on"]["provider"]) == ("twin", "cpu")
     assert task["uncertified"] is None
     assert "runs on twin on cpu in f32 (edge.json on twin, 1 thread" in agent.tell("status").stdout
+
+
+def test_status_says_which_edition_serves_where_the_main_one_computes_otherwise_here(
+    gateway: Gateway, agent: Agent
+) -> None:
+    folder = build_editions(gateway.folder / "editions")
+    manifest = decode((folder / "manifest.json").read_bytes())
+    elsewhere = structs.replace(manifest, golden=turned(manifest.golden))
+    (folder / "manifest.json").write_bytes(encode(elsewhere))
+    gateway.publish_folder(folder)
+    gateway.desire("1", agent.device, task="shades")
+
+    def shades() -> list[dict[str, Any]]:
+        tasks = agent.status()["tasks"]
+        return [one for one in tasks if (one["task"], one["state"]) == ("shades", "serving")]
+
+    until(lambda: bool(shades()), what="serving shades")
+    (task,) = shades()
+    assert (task["runs_on"]["runtime"], task["runs_on"]["edition"]) == ("openvino", "openvino")
+    assert "edge.onnx on onnx, 1 thread is unfit" in task["runs_on"]["why"]
+    assert task["uncertified"] is None
+    told = agent.tell("status").stdout
+    assert "runs on openvino on cpu in f32, edition openvino (edge.onnx on openvino" in told
 
 
 def test_features_fed_at_the_gateway_decide_what_a_device_answers(
