@@ -23,6 +23,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from edge_agent.errors import SourceBroken
 from edge_agent.sdk.messages import Infer, Refused
 from edge_agent.sources import arrays, likeness
 from edge_agent.sources.arrays import Array, Kind, Unreadable
@@ -93,14 +94,23 @@ class DirectorySource:
         self._look_s = look_s
         self._missing = False
         self._unwatched = False
+        self._unwritten: dict[Seen, tuple[Written, Outcome]] = {}
+        """What came of files whose answers could not be written: none is asked about again."""
 
     @property
     def trouble(self) -> str:
-        return f"{self._folder} is not there, or cannot be read" if self._missing else ""
+        if self._missing:
+            return f"{self._folder} is not there, or cannot be read"
+        if self._unwritten:
+            return f"answers cannot be written to {self._answers}; is the disk full, or read-only?"
+        return ""
 
     async def run(self, intake: Intake) -> None:
         """Hear, look, offer, wait; until cancelled."""
         watch = Watch()
+        self._unwritten.clear()
+        if self._answers != self._folder:
+            await self._runner.submit(self._make_answers)
         while True:
             with self._watched() as notices:
                 await self._follow(intake, watch, notices)
@@ -190,7 +200,7 @@ class DirectorySource:
             await intake.room()
             intake.offer(
                 Input(
-                    seen.name,
+                    _printable(seen.name),
                     partial(self._deal_with, seen),
                     signature,
                     partial(self._skipped, seen),
@@ -198,7 +208,7 @@ class DirectorySource:
             )
 
     async def _deal_with(self, seen: Seen) -> Outcome:
-        written, outcome = await self._outcome(seen)
+        written, outcome = self._unwritten.get(seen) or await self._outcome(seen)
         if outcome == "overloaded":
             log.warning("directory.later file=%s code=%s", seen.name, written.code)
             return outcome
@@ -210,18 +220,19 @@ class DirectorySource:
                 written.message,
             )
         try:
-            await self._runner.submit(partial(self._write, written))
+            await self._runner.submit(partial(self._write, seen, written))
         except OSError as error:
-            # Asked again under the same id, so it is counted once.
             log.warning("directory.not_written file=%s error=%s", seen.name, error.strerror)
+            self._unwritten[seen] = written, outcome
             return "overloaded"
+        self._unwritten.pop(seen, None)
         return outcome
 
     async def _skipped(self, seen: Seen, reason: str) -> None:
         """So that a restart does not think of it again."""
         written = _left_out(seen, reason, "the source skipped it by its settings")
         try:
-            await self._runner.submit(partial(self._write, written))
+            await self._runner.submit(partial(self._write, seen, written))
         except OSError as error:
             log.warning("directory.not_written file=%s error=%s", seen.name, error.strerror)
 
@@ -236,7 +247,7 @@ class DirectorySource:
         if isinstance(reply, Refused):
             return _left_out(seen, reply.code, reply.message), outcome_of(reply)
         written = Written(
-            seen.name,
+            _printable(seen.name),
             seen.size,
             seen.mtime_ns,
             ok=True,
@@ -297,10 +308,18 @@ class DirectorySource:
         if not seen.name.endswith(_ANSWER):
             return False
         itself = _written(self._folder / seen.name)
-        return itself is not None and f"{itself.file}{_ANSWER}" == seen.name
+        return itself is not None and f"{itself.file}{_ANSWER}" == _printable(seen.name)
 
-    def _write(self, written: Written) -> None:
-        path = self._answer_path(written.file)
+    def _make_answers(self) -> None:
+        try:
+            self._answers.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SourceBroken(
+                f"the folder of answers {self._answers} cannot be made: {error.strerror}"
+            ) from error
+
+    def _write(self, seen: Seen, written: Written) -> None:
+        path = self._answer_path(seen.name)
         part = path.with_name(f".{path.name}.part")
         part.write_bytes(msgspec.json.encode(written) + b"\n")
         part.rename(path)
@@ -329,12 +348,24 @@ def _seen(entry: "os.DirEntry[str]") -> Seen | None:
 
 def _request_id(seen: Seen) -> str:
     """The same for the same content of the same file, whoever finds it."""
-    told = f"{seen.name}\0{seen.size}\0{seen.mtime_ns}"
-    return "file-" + hashlib.sha256(told.encode()).hexdigest()[:24]
+    told = os.fsencode(f"{seen.name}\0{seen.size}\0{seen.mtime_ns}")
+    return "file-" + hashlib.sha256(told).hexdigest()[:24]
+
+
+def _printable(name: str) -> str:
+    """A name is bytes to the kernel; what is no UTF-8 in it is spelt out."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _left_out(seen: Seen, code: str, message: str) -> Written:
-    return Written(seen.name, seen.size, seen.mtime_ns, ok=False, code=code, message=message)
+    return Written(
+        _printable(seen.name),
+        seen.size,
+        seen.mtime_ns,
+        ok=False,
+        code=code,
+        message=_printable(message),
+    )
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

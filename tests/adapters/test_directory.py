@@ -372,3 +372,36 @@ def test_answers_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
 
     asyncio.run(story())
     assert [path.name for path in inbox.iterdir()] == ["a.npy"]
+
+
+def test_a_name_that_is_no_text_is_spelt_out(tmp_path: Path) -> None:
+    name = os.fsdecode(b"gr\xf6sse.npy")
+    odd = os.fsdecode(b"gr\xf6sse.txt")
+    np.save(tmp_path / "a.npy", NUMBERS)
+    (tmp_path / "a.npy").rename(tmp_path / name)
+    (tmp_path / odd).write_bytes(b"odd")
+    answer, second = Answered(), Answered()
+    watch(tmp_path, answer, exists(tmp_path / f"{name}.json", tmp_path / f"{odd}.json"))
+    assert written(tmp_path, name).file == "gr\\udcf6sse.npy"
+    assert written(tmp_path, name).ok
+    assert not written(tmp_path, odd).ok
+    assert [one.first_id for one in answer.reports] == ["gr\\udcf6sse.txt"]
+    looks = iter(range(50))
+    watch(tmp_path, second, lambda: next(looks) == 40)
+    assert second.asked == []
+
+
+def test_nothing_is_asked_twice_because_its_answer_cannot_be_written(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", NUMBERS)
+    (tmp_path / ".a.npy.json.part").mkdir()  # where the answer is to be begun
+    answer, looks = Answered(), 0
+
+    def until() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 200:
+            (tmp_path / ".a.npy.json.part").rmdir()
+        return (tmp_path / "a.npy.json").exists()
+
+    watch(tmp_path, answer, until)
+    assert len(answer.asked) == 1

@@ -116,6 +116,29 @@ def test_a_file_that_was_renamed_in_is_answered_at_once(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_a_file_that_was_opened_again_is_waited_for_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        answer = Slow()
+        async with watching(tmp_path, answer):
+            await begun(tmp_path)
+            answer.may.clear()
+            for name in ("a.bin", "b.bin", "c.bin"):  # one is asked, one waits, one finds no room
+                (tmp_path / name).write_bytes(NUMBERS.tobytes())
+            await asyncio.sleep(0.05)
+            (tmp_path / "d.bin").write_bytes(NUMBERS[:3].tobytes())
+            with (tmp_path / "d.bin").open("ab", buffering=0) as file:
+                file.write(NUMBERS[3:4].tobytes())
+                (tmp_path / "e.bin").write_bytes(NUMBERS.tobytes())
+                answer.may.set()
+                await answered(tmp_path, "e.bin")
+                assert not (tmp_path / "d.bin.json").exists()
+                file.write(NUMBERS[4:].tobytes())
+            await answered(tmp_path, "d.bin")
+        assert set(answer.heard) == {NUMBERS.tobytes()}
+
+    asyncio.run(story())
+
+
 def test_what_the_kernel_had_no_room_to_tell_is_found_by_listing(tmp_path: Path) -> None:
     """More notices than its queue holds, while a slow device holds the source back."""
     most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
