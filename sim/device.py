@@ -1,13 +1,15 @@
 """One simulated device: the shipped parts, and what stands for the seam between its processes."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from edge_agent.cascade.ports import CloudReply
 from edge_agent.cascade.run import Cascade
 from edge_agent.cloud.link import CloudLink
+from edge_agent.risk.run import Risk
+from edge_agent.risk.store import Key
 from sim.link import Link
 from sync.outbox.run import Outbox
 from sync.wire import v1
@@ -16,8 +18,10 @@ from sync.wire import v1
 class Handover:
     """Stands for the worker's socket pair and pipe: what it hands over arrives at once."""
 
-    def __init__(self, link: CloudLink) -> None:
+    def __init__(self, link: CloudLink, chosen: Callable[[str], bool]) -> None:
         self._link = link
+        self.chosen = chosen
+        self.watched: tuple[Risk, Key] | None = None
         self._storing: set[asyncio.Future[object]] = set()
 
     def ask(self, escalation: v1.Escalation, client: str, until: float) -> Awaitable[CloudReply]:
@@ -30,8 +34,17 @@ class Handover:
     def leave(
         self, question: v1.Escalation, client: str, *, kind: Literal["later", "audit"], value: float
     ) -> None:
-        del kind, value
+        del value
+        if kind == "audit" and self.watched is not None:
+            risk, key = self.watched
+            risk.ask(key, question)
+            return
         self._link.leave(client, question)
+
+    def audited(self, request_id: str, label: str, score: float | None, *, local: bool) -> None:
+        if self.watched is not None:
+            risk, key = self.watched
+            risk.audited(key, request_id, label, score, local=local)
 
     def put(self, record: v1.Answered) -> None:
         stored: asyncio.Future[object] = asyncio.ensure_future(self._link.record(record))
@@ -53,3 +66,5 @@ class Device:
     link: CloudLink
     handover: Handover
     cascade: Cascade
+    risk: Risk | None = None
+    """None where nothing is audited."""

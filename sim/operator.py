@@ -7,6 +7,7 @@ import httpx
 import msgspec
 
 from models import release
+from models.calibrate.certificate import Certificate
 from models.twins import build_twin
 from sync.trust import keys
 
@@ -21,11 +22,18 @@ class Operator:
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
-    async def publish_twin(self, task: str, version: str, trust: Path, into: Path) -> Path:
+    async def publish_twin(
+        self,
+        task: str,
+        version: str,
+        trust: Path,
+        into: Path,
+        certificate: Certificate | None = None,
+    ) -> Path:
         """Build, sign and publish a package of twins; returns its folder."""
         key = keys.generate()
         _trust(key, trust)
-        folder = build_twin(task, version, into)
+        folder = build_twin(task, version, into, certificate=certificate)
         packed = release.prepare(folder)
         for ref, data in ((packed.release.edge, packed.edge), (packed.release.cloud, packed.cloud)):
             await self._send("PUT", f"/v1/admin/blobs/{ref.sha256}", data)

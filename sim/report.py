@@ -8,6 +8,21 @@ import msgspec
 from sim.invariants import Asked
 
 
+class RiskFigures(msgspec.Struct, frozen=True):
+    """How the promise of the packages fared. Shares are of all requests of their time."""
+
+    alarms: int
+    """Devices that found their promise broken, ..."""
+    recalibrated: int
+    """... and that made themselves another one."""
+    differ_at_first: float
+    """Answered alone otherwise than by the cloud, until the world changes, ..."""
+    differ_drifting: float
+    """... from then to the alarm, ..."""
+    differ_after: float
+    """... and from the alarm to the end."""
+
+
 class Result(msgspec.Struct, frozen=True):
     """The outcome of one scenario."""
 
@@ -33,6 +48,8 @@ class Result(msgspec.Struct, frozen=True):
     digest: str
     broken: str | None
     """The first invariant that was not true, in words; None when all were."""
+    risk: RiskFigures | None = None
+    """None where nothing was promised."""
 
 
 def digest(asked: Iterable[Asked]) -> str:
@@ -68,6 +85,13 @@ def text(result: Result) -> str:
         f"  repeated  {r.messages_repeated:,} messages",
         f"  digest    {r.digest[:16]}",
     ]
+    if r.risk is not None:
+        fared = r.risk
+        lines += [
+            f"  risk      {fared.alarms} alarms, {fared.recalibrated} new certificates",
+            f"  differ    {fared.differ_at_first:.2%} of answers given alone, at first",
+            f"            {fared.differ_drifting:.2%} drifting, {fared.differ_after:.2%} alarmed",
+        ]
     if result.broken is None:
         lines.append("  every invariant held")
     else:

@@ -51,6 +51,16 @@ class Tuning(Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds of the wait before a device tries a dead link again."""
 
 
+class RiskStory(Struct, frozen=True, forbid_unknown_fields=True):
+    """A package that promises something, and a world that changes."""
+
+    audit_share: Share
+    drift_at_h: Annotated[float, Meta(ge=0)]
+    """From then on ..."""
+    drift: Share
+    """... this share of inputs is wrong with a confidence that had been enough. 0: no change."""
+
+
 class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     """A whole run on virtual time."""
 
@@ -65,6 +75,8 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     weather: Weather
     traffic: Traffic
     agent: Tuning
+    risk: RiskStory | None = None
+    """None: the packages promise nothing, and nothing is audited."""
 
 
 def shipped() -> tuple[str, ...]:

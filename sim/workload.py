@@ -6,7 +6,7 @@ the cloud's label are known here before anything runs.
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.tensors import Sample
 from models.twins import LABELS, twin_sample
@@ -14,7 +14,7 @@ from sim.invariants import Known
 
 TASK = "twin"
 THRESHOLD = 0.8
-_SURE, _UNSURE = 0.95, 0.55
+_SURE, _DOUBTFUL, _UNSURE = 0.95, 0.85, 0.55
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,22 @@ def inputs(chance: random.Random, *, size: int = 500, hard: float = 0.05) -> Inp
         str(first.dtype),
         first.shape,
         Known(flags, cloud),
+    )
+
+
+def with_drifted(inputs: Inputs, chance: random.Random, *, more: int = 100) -> Inputs:
+    """The same pool, and behind it inputs on which the edge is sure enough, and wrong."""
+    cloud = [chance.randrange(len(LABELS)) for _ in range(more)]
+    drifted = [
+        twin_sample((right + 1) % len(LABELS), right, confidence=_DOUBTFUL) for right in cloud
+    ]
+    return replace(
+        inputs,
+        samples=(*inputs.samples, *(sample.tobytes() for sample in drifted)),
+        known=Known(
+            (*inputs.known.hard, *(False for _ in cloud)),
+            (*inputs.known.cloud, *(LABELS[right] for right in cloud)),
+        ),
     )
 
 

@@ -8,6 +8,7 @@ What is replaced, and nothing else (`REPLACED`, held to by a test):
 | threads: `ThreadRunner` | the shipped `InlineRunner` |
 | clocks: `SystemClock` | `sim.loop.VirtualClock` |
 | processes: worker's pipe and socket pair | a call, in `Handover` |
+| the process that calibrates | the same function, called |
 | models trained on data | the shipped twins, which answer what their input says |
 
 Nothing here decides what an agent or a gateway decides: which input is hard, when to give up
@@ -17,7 +18,7 @@ waiting, what to send again, what to count.
 import asyncio
 import gc
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -34,10 +35,12 @@ from edge_agent.cascade.run import Cascade
 from edge_agent.cloud.circuit import Pace
 from edge_agent.cloud.link import CloudLink, DeviceReport, LinkSettings
 from edge_agent.engine import Engine
+from edge_agent.risk.audit import Audits
+from edge_agent.risk.run import AuditSettings, Risk
 from models.manifest import Role
 from models.package import read
 from models.predict import Predictor
-from sim import books, invariants, loop, report, workload
+from sim import books, invariants, loop, report, risk, workload
 from sim.asgi import deliver_to
 from sim.device import Device, Handover
 from sim.invariants import Asked, InvariantBroken
@@ -68,6 +71,10 @@ class World:
         self.clock = loop.VirtualClock(virtual)
         self.folder = folder
         self.inputs = workload.inputs(random.Random(f"{seed} inputs"))
+        self.usual = len(self.inputs.samples)
+        if scenario.risk is not None:
+            self.inputs = workload.with_drifted(self.inputs, random.Random(f"{seed} drifted"))
+        self.turns: list[risk.Turn] = []
         self.devices: dict[str, Device] = {}
         self.asked: dict[str, Asked] = {}
         self.app: FastAPI = create_app(
@@ -97,7 +104,11 @@ class World:
         ) as client:
             operator = Operator(client)
             folder = await operator.publish_twin(
-                workload.TASK, VERSION, self.folder / "gateway" / "trust", self.folder / "package"
+                workload.TASK,
+                VERSION,
+                self.folder / "gateway" / "trust",
+                self.folder / "package",
+                None if self.scenario.risk is None else risk.promise(workload.THRESHOLD),
             )
             clock = self.clock
             predictor = Predictor.load(
@@ -132,7 +143,10 @@ class World:
             report=lambda: DeviceReport(tasks=(state,)),
             on_desired=lambda desired: None,
             on_revision=lambda client: None,
+            on_answer=lambda answer: None if watch is None else watch.answered(answer),
+            on_refusal=lambda request: None if watch is None else watch.refused(request),
         )
+        watch = await self._watch(name, link)
         engine = Engine(
             predictor,
             digest=predictor.package.manifest_sha256,
@@ -140,12 +154,41 @@ class World:
             clock=self.clock,
             typical_s=1e-6,
         )
-        handover = Handover(link)
+        share = 0.0 if self.scenario.risk is None else self.scenario.risk.audit_share
+        handover = Handover(link, Audits(f"{self.seed} {name}".encode()[:64], share))
         cascade = Cascade(
-            engine=engine, ask=handover, records=handover, clock=self.clock, device=name
+            engine=engine,
+            ask=handover,
+            records=handover,
+            clock=self.clock,
+            device=name,
+            audits=handover,
         )
-        self.devices[name] = Device(name, outbox, radio, link, handover, cascade)
+        if watch is not None:
+            tell = risk.teller(cascade)
+            key = watch.joined(workload.TASK, engine.digest, engine.signed, None, tell)
+            handover.watched = (watch, key)
+        self.devices[name] = Device(name, outbox, radio, link, handover, cascade, watch)
         await link.start()
+
+    async def _watch(self, name: str, link: CloudLink) -> Risk | None:
+        if self.scenario.risk is None:
+            return None
+
+        def turned(alarm: v1.Alarm) -> None:
+            self.turns.append(risk.Turn(name, alarm.kind, self.clock.monotonic()))
+            _ = link.noted(alarm)
+
+        return await Risk.open(
+            self.folder / name / "risk.db",
+            runner=InlineRunner(),
+            clock=self.clock,
+            settings=AuditSettings(),
+            line=link,
+            calibrate=risk.calibrate,
+            report=turned,
+            on_change=link.news,
+        )
 
     async def ask(self, device: Device, number: int, sample: int) -> None:
         """One request of an application, and what its caller noted down."""
@@ -179,13 +222,20 @@ class World:
     async def applications(self, device: Device, until: float) -> None:
         """Ask at random moments until then, and wait for the last answers."""
         chance = random.Random(f"{self.seed} {device.name} application")
-        pool = len(self.inputs.samples)
         begun = self.clock.monotonic()
         async with asyncio.TaskGroup() as requests:
             moments = workload.arrivals(chance, self.scenario.traffic.every_s, until - begun)
             for number, moment in enumerate(moments):
                 await asyncio.sleep(begun + moment - self.clock.monotonic())
-                requests.create_task(self.ask(device, number, chance.randrange(pool)))
+                requests.create_task(self.ask(device, number, self._choose(chance, moment)))
+
+    def _choose(self, chance: random.Random, moment: float) -> int:
+        """What is asked then; a world that has changed asks other things as well."""
+        story = self.scenario.risk
+        changed = story is not None and moment >= story.drift_at_h * 3600
+        if story is not None and changed and chance.random() < story.drift:
+            return chance.randrange(self.usual, len(self.inputs.samples))
+        return chance.randrange(self.usual)
 
     def check(self, *, at_the_end: bool) -> Mapping[str, books.DeviceFiles]:
         """Hold the fleet to its invariants. Raises `InvariantBroken`."""
@@ -210,6 +260,8 @@ class World:
         """Stop every device in order; the gateway's own lifespan ends it."""
         for device in self.devices.values():
             await device.handover.finish()
+            if device.risk is not None:
+                await device.risk.close()
             await device.link.close()
             await device.outbox.close()
             await device.radio.close()
@@ -303,6 +355,26 @@ def _result(
         messages_repeated=sum(radio.repeated for radio in radios),
         digest=report.digest(asked),
         broken=broken,
+        risk=_risk_figures(world, asked),
+    )
+
+
+def _risk_figures(world: World, asked: Sequence[Asked]) -> report.RiskFigures | None:
+    if (story := world.scenario.risk) is None:
+        return None
+    alarms = risk.first(world.turns, "broken")
+    changes, never = story.drift_at_h * 3600, float("inf")
+
+    def share(span: Callable[[Asked], bool]) -> float:
+        differing, of = risk.differing(asked, world.inputs.known, span)
+        return differing / of if of else 0.0
+
+    return report.RiskFigures(
+        alarms=len(alarms),
+        recalibrated=len(risk.first(world.turns, "recalibrated")),
+        differ_at_first=share(lambda one: one.at < changes),
+        differ_drifting=share(lambda one: changes <= one.at < alarms.get(one.device, never)),
+        differ_after=share(lambda one: one.at >= alarms.get(one.device, never)),
     )
 
 

@@ -199,6 +199,8 @@ class CloudLink:
     async def audit(self, question: v1.Escalation) -> v1.Escalated | v1.Refused:
         """Ask where nobody waits and nothing is owed; without an answer, ask again later."""
         event, busy_s = await self._exchange(question)
+        if event == NOT_PAID and self._budget is not None:
+            busy_s = self._budget.pause_s()
         match event:
             case settlement.AnswerCame(answer):
                 return answer
@@ -289,6 +291,7 @@ class CloudLink:
         if self._budget is None:
             return await self._exchange_paid(question)
         if self._budget.never(question):
+            self._on_refusal(question.request_id)
             return settlement.RefusedForGood("over_budget"), 0.0
         paid = await self._budget.spend(question)
         if paid is None:

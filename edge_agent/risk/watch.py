@@ -79,6 +79,11 @@ class Watch:
         self._ring: deque[Audit] = deque(past, maxlen=KEPT)
         self._by_id = {audit.request_id: audit for audit in past}
         self._uncounted = deque(audit for audit in past if not audit.counted)
+        self._decided = 0
+        self._open: dict[int, tuple[int, Audit]] = {}
+        """Those without an outcome by place, with their number in the order of decisions."""
+        for audit in past:
+            self._opened(audit)
         self._live = LiveRisk()
         self._gathering = 0
         self.workers: list[Callable[[Terms], None]] = []
@@ -115,10 +120,11 @@ class Watch:
             oldest = self._ring.popleft()
             self._by_id.pop(oldest.request_id, None)
             if oldest.outcome is None:
-                oldest.outcome = MISSING
+                self._resolve(oldest, MISSING)
         self._ring.append(audit)
         self._by_id[audit.request_id] = audit
         self._uncounted.append(audit)
+        self._opened(audit)
         return True
 
     def advance(self, now: float) -> None:
@@ -176,7 +182,7 @@ class Watch:
             high=high,
             audits=monitor.audits,
             losses=monitor.losses,
-            waiting=sum(1 for one in self._ring if one.outcome is None),
+            waiting=len(self._open),
             evidence=monitor.evidence,
             alarm_at=guard.alarm_at,
             labelled=len(labelled),
@@ -238,16 +244,22 @@ class Watch:
             )
             self._tell(safe.AlarmRaised(alarm.place, why, now), now)
 
+    def _opened(self, audit: Audit) -> None:
+        self._decided += 1
+        if audit.outcome is None:
+            self._open[audit.place] = (self._decided, audit)
+
     def _give_up(self, now: float) -> None:
-        answered = 0
-        for audit in reversed(self._ring):
-            if audit.outcome is not None:
-                answered += 1
-            elif answered > LAGGING or now - audit.at > PATIENCE_S:
-                self._resolve(audit, MISSING)
+        while self._open:
+            number, oldest = next(iter(self._open.values()))
+            answered_since = self._decided - number - (len(self._open) - 1)
+            if answered_since <= LAGGING and now - oldest.at <= PATIENCE_S:
+                return
+            self._resolve(oldest, MISSING)
 
     def _resolve(self, audit: Audit, outcome: int) -> None:
         audit.outcome = outcome
+        self._open.pop(audit.place, None)
         self._resolved(audit)
 
     def _clean(self) -> Iterator[Audit]:
