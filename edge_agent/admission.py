@@ -9,9 +9,10 @@
 """
 
 import asyncio
+import logging
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -23,6 +24,11 @@ from models.predict import Prediction
 from sync.clock import Clock
 from sync.runner import InlineRunner, Runner
 
+log = logging.getLogger(__name__)
+
+LONGEST_INLINE_S = 0.1
+"""A model that once took longer gets a thread of its own: nobody else could be answered meanwhile,
+not even told that time is up. A busy machine takes a process away for less."""
 _REMEMBERED = 256
 """Runs whose 99th percentile is told."""
 _WEIGHT = 0.1
@@ -63,11 +69,13 @@ class Admission:
         typical_s: float,
         queue: int,
         batch: int,
+        thread: Callable[[], Runner] | None = None,
     ) -> None:
         self.typical_s = typical_s
         self._model = model
         self._task = task
         self._runner = runner
+        self._thread = thread
         self.inline = isinstance(runner, InlineRunner)
         """Whether it runs in the caller's thread, where nobody ever waits."""
         self._clock = clock
@@ -99,7 +107,14 @@ class Admission:
         finally:
             self._begun = None
         self._learn((prediction,))
+        if self._clock.monotonic() - now > LONGEST_INLINE_S and self._thread is not None:
+            log.warning("engine.to_a_thread task=%s why=a_run_held_up_the_others", self._task)
+            self._runner, self.inline = self._thread(), False
         return prediction
+
+    def close(self) -> None:
+        """End its runner."""
+        self._runner.close()
 
     async def run(self, sample: Value, until: float, client: str) -> Prediction:
         """In its turn. Raises `Overloaded`, `models.errors.RuntimeFailed`, `InputError`."""

@@ -86,6 +86,7 @@ class Engine:
         queue: int = QUEUE,
         batch: int = 1,
         cache: CacheSettings | None = None,
+        thread: Callable[[], Runner] | None = None,
     ) -> None:
         manifest = predictor.package.manifest
         self.task = manifest.task
@@ -107,7 +108,6 @@ class Engine:
         """Why the certificate means nothing here; None where it holds."""
         self.runs_on = runs_on or _runs_on(predictor, None)
         self._spec = manifest.input
-        self._runner = runner
         self._admission = Admission(
             predictor,
             task=self.task,
@@ -116,6 +116,7 @@ class Engine:
             typical_s=typical_s,
             queue=queue,
             batch=batch,
+            thread=thread,
         )
         self._cache: Cache[Prediction] | None = None
         if cache is not None and cache.ttl_s > 0:
@@ -169,6 +170,7 @@ class Engine:
             batch=1 if inline or waits else shared(predictor, given.runtime.batch, typical_s),
             # What a source says of a key may change, and the input would be the same.
             cache=None if waits else given.cache,
+            thread=thread,
         )
 
     def read(
@@ -219,7 +221,7 @@ class Engine:
         return self._admission.p99_s
 
     def close(self) -> None:
-        self._runner.close()
+        self._admission.close()
 
 
 def certified_risk(certificate: Certificate, threshold: float | None) -> float | None:

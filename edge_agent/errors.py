@@ -4,6 +4,7 @@ AgentError
 |-- BadOrder          the worker was started with settings it cannot read
 |-- BadRequest        what came through the local socket is no request
 |-- Overloaded        the device could not have answered in time, so it did not begin
+|-- DeadlineExceeded  the model had produced nothing when the caller's time was over
 |-- SupervisorGone    the worker's supervisor no longer listens; the worker ends
 |-- WorkerFailed      a worker did not come to serve
 |   `-- PackageDoesNotRun  and says that its package is why; `code` is its own word for it
@@ -37,6 +38,10 @@ class BadRequest(AgentError):
 
 class Overloaded(AgentError):
     code = "overloaded"
+
+
+class DeadlineExceeded(AgentError):
+    code = "deadline_exceeded"
 
 
 class SupervisorGone(AgentError):

@@ -8,12 +8,13 @@ import asyncio
 import logging
 import random
 import signal
-from collections import Counter
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from msgspec import convert
 from msgspec.structs import replace
 
 from edge_agent import __version__
@@ -24,6 +25,7 @@ from edge_agent.cloud.line import Line
 from edge_agent.cloud.link import CloudLink, DeviceReport
 from edge_agent.control import messages
 from edge_agent.control.run import AgentSocket
+from edge_agent.control.unanswered import Unanswered
 from edge_agent.errors import AgentError, PackageDoesNotRun, WorkerFailed
 from edge_agent.governor import limits
 from edge_agent.governor.run import Governor
@@ -107,7 +109,7 @@ class Supervisor:
         self._calibrate_process = CalibrateProcess(self._calibrating)
         self._audited_lines: dict[Line, Key] = {}
         self._resent: list[Callable[[], int]] = []
-        self._unanswered: Counter[str] = Counter()
+        self._unanswered: defaultdict[str, Unanswered] = defaultdict(Unanswered)
         self._telling: asyncio.TimerHandle | None = None
         self._outbox: Outbox
         self._link: CloudLink
@@ -256,6 +258,9 @@ class Supervisor:
             level=limits.measures(self._governor.state).level.name.lower(),
             level_why=self._governor.state.why,
             usage=self._usage(),
+            budget=None
+            if self._budget is None
+            else convert(self._budget.state(), messages.BudgetReport, from_attributes=True),
             tasks=tuple(
                 self._task_report(task, state) for task, state in self._updates.states().items()
             ),
@@ -306,8 +311,8 @@ class Supervisor:
         if self._budget is not None:
             self._budget.considered(said.inputs)
 
-    def unanswered(self, task: str, count: int) -> None:
-        self._unanswered[task] += count
+    def unanswered(self, task: str, request_ids: tuple[str, ...]) -> None:
+        self._unanswered[task].saw(request_ids)
 
     def escalate(self, said: handover.Escalate, body: bytearray, line: Line) -> None:
         try:
@@ -635,6 +640,7 @@ class Supervisor:
             degraded=None if current is None else current.blame.degraded,
             last_end=None if current is None else current.last_end,
             rss_bytes=0 if current is None else current.rss_bytes,
+            unanswered=self._unanswered[task].count if task in self._unanswered else 0,
             one_at_a_time=self._one_at_a_time(task),
         )
 

@@ -25,7 +25,13 @@ from edge_agent.cloud import handover
 from edge_agent.cloud.ask import SupervisorAsk, SupervisorAudits
 from edge_agent.cloud.line import Line
 from edge_agent.cloud.pipe import RecordPipe
-from edge_agent.errors import AgentError, BadOrder, Overloaded, SupervisorGone
+from edge_agent.errors import (
+    AgentError,
+    BadOrder,
+    DeadlineExceeded,
+    Overloaded,
+    SupervisorGone,
+)
 from edge_agent.local_api import frames
 from edge_agent.local_api.run import Given, LocalApi
 from edge_agent.sdk.messages import Infer, Refused, Reply
@@ -163,7 +169,7 @@ async def work(order: handover.WorkerOrder) -> int:
             raise
         except (ModelsError, AgentError) as error:
             return Refused(infer.id, error.code, str(error))
-        return given if isinstance(given, Reply) else _in_time(infer.id, given)
+        return given if isinstance(given, Reply) else _in_time(infer.id, given, ask)
 
     async def answer_source(infer: Infer, data: bytes) -> Reply | Refused:
         if not sparing.takes_from_source():
@@ -212,7 +218,7 @@ async def work(order: handover.WorkerOrder) -> int:
         engine.runs_on.why,
     )
     try:
-        return await _until_the_end(line, retire, api, sources, pipe)
+        return await _until_the_end(line, retire, api, sources, pipe, ask)
     finally:
         beating.cancel()
         engine.close()
@@ -238,6 +244,7 @@ async def _until_the_end(
     api: LocalApi,
     sources: list[asyncio.Task[None]],
     pipe: RecordPipe,
+    ask: SupervisorAsk,
 ) -> int:
     told = asyncio.ensure_future(retire.wait())
     await asyncio.wait((line.gone, told), return_when=asyncio.FIRST_COMPLETED)
@@ -248,6 +255,7 @@ async def _until_the_end(
         await asyncio.wait((line.gone, drained), return_when=asyncio.FIRST_COMPLETED)
         if drained.done():
             pipe.tell()
+            ask.tell()
             line.send(handover.Drained())
             await line.close()
             log.info("worker.drained")
@@ -265,11 +273,14 @@ async def _waited(given: Given) -> Reply | Refused:
     return given if isinstance(given, Reply | Refused) else await given
 
 
-async def _in_time(request_id: str, given: Awaitable[Reply]) -> Reply | Refused:
+async def _in_time(request_id: str, given: Awaitable[Reply], ask: SupervisorAsk) -> Reply | Refused:
     try:
         return await given
     except SupervisorGone:
         raise
+    except DeadlineExceeded as error:
+        ask.unanswered(request_id)
+        return Refused(request_id, error.code, str(error))
     except (ModelsError, AgentError) as error:
         return Refused(request_id, error.code, str(error))
 

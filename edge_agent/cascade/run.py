@@ -20,6 +20,7 @@ from edge_agent.cascade.ports import (
     Terms,
 )
 from edge_agent.cascade.privacy import Everything
+from edge_agent.errors import DeadlineExceeded
 from edge_agent.sdk.messages import Reply, Timings
 from models.calibrate.decide import judge
 from models.pipeline.kinds import RAW
@@ -66,7 +67,8 @@ class Cascade:
     async def answer(self, request: InferRequest) -> Reply:
         """Answer one input before `request.until`.
 
-        Raises `models.errors.InputError`, `RuntimeFailed`, `Overloaded`, `SupervisorGone`.
+        Raises `models.errors.InputError`, `RuntimeFailed`, `Overloaded`, `DeadlineExceeded`,
+        `SupervisorGone`.
         """
         given = self.begin(request)
         return given if isinstance(given, Reply) else await given
@@ -84,9 +86,17 @@ class Cascade:
         return self._judge(request, prediction)
 
     async def _predict(self, request: InferRequest, sample: Value) -> Reply:
-        prediction = await self._engine.predict(
-            sample, until=request.until, client=request.client, data=request.data
-        )
+        try:
+            # A run that has begun goes on; what it says comes too late for this caller.
+            async with asyncio.timeout(max(0.0, request.until - self._clock.monotonic())):
+                prediction = await self._engine.predict(
+                    sample, until=request.until, client=request.client, data=request.data
+                )
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"the model of task {self._engine.task!r} had said nothing of request {request.id}"
+                f" within {request.deadline_ms} ms; allow more time, or see longstop-agent status"
+            ) from error
         given = self._judge(request, prediction)
         return given if isinstance(given, Reply) else await given
 

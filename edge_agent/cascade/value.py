@@ -14,7 +14,7 @@ Rules:
 2. Without a budget nothing has a price, so a hard input is never local: it is sync, unless round
    trips say that no answer can be expected in time (F below `HOPELESS`).
 3. F = (1/2 + #{round trip <= D}) / (n + 1), of the last ones in the link's present state; W is
-   their mean, each cut at D, with the same half a trip added.
+   their mean, each cut at D; a link nobody has tried is not held to be slow.
 4. A package without a gain curve has the label-free one: where the answers differ half of them are
    the edge's fault, so g = (1 - s) / 2. An input without a score gains what the lowest score does.
 (cascade note, section 5)
@@ -95,7 +95,7 @@ def wait_s(now: Weather, within_s: float) -> float:
     within_s = max(within_s, 0.0)
     quick = bisect_right(now.trips, within_s)
     late = len(now.trips) - quick
-    return (now.sums[quick] + (late + 0.5) * within_s) / (len(now.trips) + 1)
+    return (now.sums[quick] + late * within_s) / max(len(now.trips), 1)
 
 
 def gain_at(gain: Gain | None, score: float | None) -> float:

@@ -31,6 +31,7 @@ class SupervisorAsk:
         self._open: dict[str, asyncio.Future[v1.Escalated | v1.Refused]] = {}
         self._listeners: dict[str, int] = {}
         self._weighed: list[Weighed] = []
+        self._unanswered: list[str] = []
 
     async def ask(
         self, escalation: v1.Escalation, client: str, until: float
@@ -69,6 +70,18 @@ class SupervisorAsk:
         self._weighed.append(Weighed(worth, cost))
         if len(self._weighed) == 1:
             asyncio.get_running_loop().call_later(WEIGH_S, self._tell_weighed)
+
+    def unanswered(self, request_id: str) -> None:
+        """The model had produced nothing for this one in time."""
+        self._unanswered.append(request_id)
+        if len(self._unanswered) == 1:
+            asyncio.get_running_loop().call_later(WEIGH_S, self.tell)
+
+    def tell(self) -> None:
+        """Say now which ones those were."""
+        ids, self._unanswered = self._unanswered, []
+        if ids:
+            self._line.send(handover.Unanswered(tuple(ids)))
 
     def _tell_weighed(self) -> None:
         weighed, self._weighed = self._weighed, []

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -55,7 +55,7 @@ class BudgetSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class Tariff(Struct, frozen=True):
     """The unit of a budget, and what a question costs in it."""
 
-    unit: str
+    unit: Literal["bytes", "money"]
     limit: int
     call_cost: int
     byte_cost: float
@@ -68,12 +68,12 @@ class Tariff(Struct, frozen=True):
 class BudgetState(Struct, frozen=True):
     """The budget as a person wants to see it: bytes, or money."""
 
-    unit: str
+    unit: Literal["bytes", "money"]
     limit: float
     spent: float
     left: float
-    price: float
-    """Right answers that a unit must bring."""
+    price: float | None
+    """Right answers that a unit must bring; None: nothing is spent any more."""
     ends_in_s: float
 
 
@@ -215,7 +215,7 @@ class Budget:
             limit=self.terms.limit / scale,
             spent=self._ledger.spent / scale,
             left=self._ledger.left / scale,
-            price=min(self._market.price, price.DEAREST / scale) * scale,
+            price=None if self._market.price >= price.DEAREST else self._market.price * scale,
             ends_in_s=self.pause_s(),
         )
 

@@ -127,7 +127,7 @@ class Audited(Struct, frozen=True, tag_field="op", tag="audited"):
 class Unanswered(Struct, frozen=True, tag_field="op", tag="unanswered"):
     """Requests for which the model had produced nothing when their deadline came."""
 
-    count: int
+    ids: tuple[str, ...]
 
 
 class Missed(Struct, frozen=True, tag_field="op", tag="missed"):

@@ -206,6 +206,9 @@ class CloudLink:
                 return answer
             case settlement.RefusedForGood(code):
                 return v1.Refused(code, "the cloud will not answer this", permanent=True)
+            case settlement.ExchangeFailed("budget") if self._budget is not None:
+                pause_s = self._budget.pause_s()
+                return v1.Refused("budget", "not now", permanent=False, retry_after_s=pause_s)
             case _:
                 return v1.Refused("overloaded", "no answer", permanent=False, retry_after_s=busy_s)
 

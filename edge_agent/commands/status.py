@@ -7,7 +7,13 @@ from pathlib import Path
 import msgspec
 
 from edge_agent.commands.troubles import troubles
-from edge_agent.control.messages import SaidStatus, StatusReport, TaskReport, Usage
+from edge_agent.control.messages import (
+    BudgetReport,
+    SaidStatus,
+    StatusReport,
+    TaskReport,
+    Usage,
+)
 from edge_agent.sdk import agent
 from edge_agent.sdk.call import now
 from edge_agent.sdk.connection import Broken, Connection, NotListening
@@ -65,6 +71,8 @@ def lines(status: StatusReport) -> Iterator[str]:
         )
     if (usage := status.usage) is not None:
         yield f"uses     {_usage(usage)}"
+    if (budget := status.budget) is not None:
+        yield _budget(budget)
     if not status.tasks:
         yield "tasks    none yet: waiting for the gateway to say which package to run"
     for task in status.tasks:
@@ -78,6 +86,20 @@ def _usage(usage: Usage) -> str:
         f" {(usage.supervisor_bytes + usage.worker_bytes) >> 20} MB of memory,"
         f" {usage.disk_bytes >> 20} MB of disk ({usage.disk_free_bytes >> 20} free);"
         f" this day {usage.uplink_bytes >> 10} kB sent, {usage.flash_bytes >> 10} kB written"
+    )
+
+
+def _budget(budget: BudgetReport) -> str:
+    million = 1e6 if budget.unit == "bytes" else 1.0
+    unit = "MB" if budget.unit == "bytes" else "of money"
+    price = (
+        "nothing is spent any more"
+        if budget.price is None
+        else f"1 {unit} must bring {budget.price * million:.3g} right answers"
+    )
+    return (
+        f"budget   {budget.spent / million:.4g} of {budget.limit / million:.4g} {unit} spent in"
+        f" this hour, the next begins in {_age(budget.ends_in_s)}; {price}"
     )
 
 
@@ -104,6 +126,8 @@ def _task(task: TaskReport, now_s: float) -> Iterator[str]:
         where = f"{on.runtime} on {on.provider} in {on.precision}"
         edition = "" if on.edition == "main" else f", edition {on.edition}"
         yield f"         runs on {where}{edition} ({on.why})"
+    if task.unanswered:
+        yield f"         unanswered: {task.unanswered} requests, the model was not done in time"
     if task.uncertified is not None:
         yield f"         uncertified: {task.uncertified}"
     if (source := task.source) is not None:

@@ -96,6 +96,8 @@ class TaskReport(Struct, frozen=True):
     """What its worker takes of the memory."""
     risk: RiskReport | None = None
     """How far its own answers can be trusted; None where nothing is watched."""
+    unanswered: int = 0
+    """Requests whose time was over before the model had said anything, since the agent started."""
     one_at_a_time: str | None = None
     """Why a swap would end the old worker before it starts the new one; None: both run at once."""
 
@@ -118,6 +120,18 @@ class Usage(Struct, frozen=True):
     """Budgets that are overdrawn."""
 
 
+class BudgetReport(Struct, frozen=True):
+    """What questions to the cloud cost in this hour, in bytes or money."""
+
+    unit: Literal["bytes", "money"]
+    limit: float
+    spent: float
+    left: float
+    price: float | None
+    """Right answers that a unit must bring to be spent; None: nothing is spent any more."""
+    ends_in_s: float
+
+
 class StatusReport(Struct, frozen=True):
     """The device as its supervisor sees it. Times are seconds since 1970."""
 
@@ -138,6 +152,8 @@ class StatusReport(Struct, frozen=True):
     escalations_waiting: int
     revisions_waiting: int
     tasks: tuple[TaskReport, ...]
+    budget: BudgetReport | None = None
+    """None: nothing is limited."""
     feedback_right: int = 0
     """Answers that somebody's feedback agreed with, ..."""
     feedback_compared: int = 0

@@ -44,7 +44,7 @@ class Ears(Protocol):
 
     def considered(self, said: handover.Considered) -> None: ...
 
-    def unanswered(self, task: str, count: int) -> None: ...
+    def unanswered(self, task: str, request_ids: tuple[str, ...]) -> None: ...
 
     def audited(self, said: handover.Audited, line: Line) -> None: ...
 
@@ -161,8 +161,8 @@ class WorkerProcess:
                 self._ears.audited(said, self._line)
             case handover.Considered():
                 self._ears.considered(said)
-            case handover.Unanswered(count):
-                self._ears.unanswered(self._task, count)
+            case handover.Unanswered(ids):
+                self._ears.unanswered(self._task, ids)
             case handover.Missed(count):
                 self._ears.missed(count)
             case handover.SourceSaid(state):

@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pytest
 
 from edge_agent.cascade.ports import CloudReply, InferRequest
 from edge_agent.cascade.run import Cascade
+from edge_agent.cascade.value import weather
 from edge_agent.engine import Engine
-from edge_agent.errors import SupervisorGone
+from edge_agent.errors import DeadlineExceeded, SupervisorGone
 from edge_agent.sdk.messages import Reply
 from models import package
 from models.errors import InputError
@@ -19,9 +20,11 @@ from models.predict import Predictor
 from models.tensors import Sample
 from models.twins import build_twin
 from sim.loop import VirtualClock, VirtualLoop, run
-from sync.runner import InlineRunner
+from sync.runner import InlineRunner, Runner
 from sync.wire import v1
 from tests.local_device import TASK, easy, hard
+
+T = TypeVar("T")
 
 
 class World:
@@ -38,19 +41,20 @@ class World:
         self.weighed: list[tuple[float, int]] = []
         self.records: list[v1.Answered] = []
         self.pipe_broken = False
-        predictor = Predictor.load(
+        self._predictor = Predictor.load(
             package.read(build_twin(TASK, "3", folder / "twin"), Role.EDGE), clock_ns=lambda: 0
         )
+        self.cascade = self.use(InlineRunner())
+
+    def use(self, runner: Runner) -> Cascade:
+        """From now on the model runs there."""
         engine = Engine(
-            predictor,
-            digest="ab" * 32,
-            runner=InlineRunner(),
-            clock=self.clock,
-            typical_s=0.0001,
+            self._predictor, digest="ab" * 32, runner=runner, clock=self.clock, typical_s=0.0001
         )
         self.cascade = Cascade(
             engine=engine, ask=self, records=self, clock=self.clock, device="bench-1"
         )
+        return self.cascade
 
     def ask(self, escalation: v1.Escalation, client: str, until: float) -> Awaitable[CloudReply]:
         return self._ask(escalation, client)
@@ -206,5 +210,47 @@ def test_a_bad_input_leaves_no_record(tell: Tell) -> None:
             await world.infer(easy().reshape(2, 3))
         assert world.records == []
         assert world.asked == []
+
+    tell(story)
+
+
+class Held:
+    """A runner whose calls never end."""
+
+    def submit(self, call: Callable[[], T]) -> Awaitable[T]:
+        return asyncio.get_running_loop().create_future()
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+def test_a_model_that_says_nothing_is_waited_for_until_the_deadline_and_no_longer(
+    tell: Tell,
+) -> None:
+    async def story(world: World) -> None:
+        world.use(Held())
+        for number in range(3):
+            with pytest.raises(DeadlineExceeded, match="had said nothing of request"):
+                await world.infer(easy(), deadline_ms=300, id=f"q{number}")
+            assert world.clock.monotonic() == pytest.approx(0.3 * (number + 1))
+        assert world.records == [], "what was not answered is not recorded as an answer"
+
+    tell(story)
+
+
+def test_with_a_budget_an_input_not_worth_its_bytes_is_answered_at_once_and_weighed(
+    tell: Tell,
+) -> None:
+    async def story(world: World) -> None:
+        world.cascade.weather = weather(up=True, round_trips=(0.1,), left=10**6, price=1.0)
+        reply = await world.infer(hard())
+        assert (reply.source, reply.final, reply.reason) == ("edge", True, "budget")
+        assert (reply.degraded, reply.hard) == (True, True)
+        assert (world.asked, world.left) == ([], [])
+        (record,) = world.records
+        assert (record.degraded, record.reason, record.sent_bytes) == (True, "budget", 0)
+        ((worth, cost),) = world.weighed
+        assert cost == hard().nbytes
+        assert 0 < worth < 1
 
     tell(story)

@@ -20,8 +20,8 @@ def test_the_chance_of_an_answer_in_time_counts_round_trips_and_half_of_one() ->
 
 def test_the_wait_is_the_mean_round_trip_cut_at_the_time_left() -> None:
     now = weather(up=True, round_trips=(0.3, 0.1, 0.2))
-    assert wait_s(now, 0.25) == pytest.approx((0.1 + 0.2 + 0.25 + 0.125) / 4)
-    assert wait_s(weather(up=True, round_trips=()), 0.2) == pytest.approx(0.1)
+    assert wait_s(now, 0.25) == pytest.approx((0.1 + 0.2 + 0.25) / 3)
+    assert wait_s(weather(up=True, round_trips=()), 0.2) == 0.0
 
 
 def test_a_large_input_is_left_here_at_a_price_a_small_one_pays() -> None:
