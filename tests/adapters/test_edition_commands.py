@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,6 +124,24 @@ def test_one_edition_can_be_certified_alone_and_the_others_keep_what_they_had(
     assert after.certificate == before.certificate
     assert after.editions[0] == before.editions[0]
     assert after.editions[1].certificate.feasible
+
+
+def test_an_edition_whose_runtime_is_not_here_keeps_what_it_had_and_is_not_asked(
+    desk: Path, tmp_path: Path, out: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)  # an import of it fails now
+    assert main(calibrate(desk, tmp_path / "2")) == 0
+    said = json.loads(out())
+    assert [one["edition"] for one in said["made"]] == ["main", "fp32"]
+    assert said["left"][0].startswith("openvino: ")
+    before, after = read(desk / "digits-1"), read(tmp_path / "2")
+    assert after.editions[1] == before.editions[1]
+    assert main(["verify", str(tmp_path / "2")]) == 0
+    assert "edition openvino (openvino on cpu): not asked, " in out()
+    assert main(calibrate(desk, tmp_path / "3", "--edition", "openvino")) == 1
+    assert json.loads(out().splitlines()[-1])["code"] == "runtime_missing"
+    built = read(build_zoo("digits", "1", tmp_path / "zoo"))
+    assert [one.name for one in built.editions] == ["fp32"]
 
 
 def test_a_built_package_gets_another_edition_by_naming_it_with_its_runtime(
