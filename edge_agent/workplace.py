@@ -92,6 +92,8 @@ class MqttSettings(SourceRules, frozen=True, tag_field="kind", tag="mqtt"):
     """Samples from the beginning of one window to the next; 0 for a whole window."""
     gap_s: Annotated[float, Meta(ge=0)] = 0.0
     """A pause longer than this is a hole no window spans; 0: no pause is."""
+    answers: str = ""
+    """Topic on the same broker where each answer is published; empty for none."""
 
 
 class CameraSettings(SourceRules, frozen=True, tag_field="kind", tag="camera"):
@@ -103,6 +105,8 @@ class CameraSettings(SourceRules, frozen=True, tag_field="kind", tag="camera"):
     """A video file instead; a relative one lies in the data folder."""
     fps: Annotated[float, Meta(gt=0)] = 1.0
     """Frames taken per second, of the film where it is one."""
+    answers: str = ""
+    """File to which each answer is added, a line of JSON; empty for none."""
 
     def __post_init__(self) -> None:
         if (self.device is None) == (not self.file):

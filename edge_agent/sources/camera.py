@@ -27,7 +27,7 @@ from msgspec import Struct
 
 from edge_agent.errors import SourceBroken, SourceUnfit
 from edge_agent.sdk.messages import Infer
-from edge_agent.sources import likeness
+from edge_agent.sources import answers, likeness
 from edge_agent.sources.arrays import Array, Kind
 from edge_agent.sources.base import DEADLINE_MS, Answering, outcome_of
 from edge_agent.sources.intake import Input, Intake, Outcome
@@ -110,12 +110,14 @@ class CameraSource:
         self._clock = clock
         self._progress = progress
         self._opened = opened or _opened
+        self._answers = data / Path(settings.answers).expanduser() if settings.answers else None
+        self._unwritten = ""
         self._open: set[int] = set()
         self._saved_at = -math.inf
 
     @property
     def trouble(self) -> str:
-        return ""  # without frames it is broken, and says so by itself
+        return self._unwritten  # without frames it is broken, and says so by itself
 
     async def run(self, intake: Intake) -> None:
         check_kind(self._kind)
@@ -203,21 +205,32 @@ class CameraSource:
         intake.offer(
             Input(
                 name,
-                partial(self._ask, shot.array, request_id, number),
+                partial(self._ask, name, shot.array, request_id, number),
                 shot.signature,
                 partial(self._skipped, number),
             )
         )
 
-    async def _ask(self, array: Array, request_id: str, number: int | None) -> Outcome:
+    async def _ask(self, name: str, array: Array, request_id: str, number: int | None) -> Outcome:
         infer = Infer(request_id, CLIENT, DEADLINE_MS, array.dtype, array.shape)
         reply = await self._answer(infer, array.data)
         outcome = outcome_of(reply)
         if outcome != "answered":
             log.warning("camera.not_answered id=%s said=%s", request_id, reply)
+        if self._answers is not None and outcome != "overloaded":
+            await self._write_down(self._answers, answers.told(name, reply))
         if outcome != "overloaded" and number is not None:
             self._open.discard(number)
         return outcome
+
+    async def _write_down(self, file: Path, line: bytes) -> None:
+        try:
+            await self._runner.submit(partial(answers.append, file, line))
+        except OSError as error:
+            self._unwritten = f"answers cannot be added to {file}: {error.strerror}"
+            log.warning("camera.answer_not_written file=%s error=%s", file, error.strerror)
+        else:
+            self._unwritten = ""
 
     async def _skipped(self, number: int | None, _reason: str) -> None:
         if number is not None:

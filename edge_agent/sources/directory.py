@@ -57,6 +57,9 @@ class Written(Struct, frozen=True, omit_defaults=True):
     final: bool | None = None
     reason: str = ""
     version: str = ""
+    degraded: bool = False
+    certified_risk: float | None = None
+    certificate: str = ""
     code: str = ""
     message: str = ""
     answer: msgspec.Raw = _NOTHING
@@ -258,6 +261,9 @@ class DirectorySource:
             final=reply.final,
             reason=reply.reason,
             version=reply.version,
+            degraded=reply.degraded,
+            certified_risk=reply.certified_risk,
+            certificate=reply.certificate,
             answer=msgspec.Raw(reply.answer.encode()) if reply.answer else _NOTHING,
         )
         return written, "answered"

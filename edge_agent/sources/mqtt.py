@@ -20,7 +20,7 @@ import numpy as np
 from edge_agent.errors import SourceBroken, SourceUnfit
 from edge_agent.sdk.messages import Infer
 from edge_agent.sdk.wire import MAX_BODY
-from edge_agent.sources import likeness, samples
+from edge_agent.sources import answers, likeness, samples
 from edge_agent.sources.arrays import RAW, Array, Kind, Unreadable
 from edge_agent.sources.base import DEADLINE_MS, Answering, outcome_of
 from edge_agent.sources.intake import Input, Intake, Outcome
@@ -58,6 +58,11 @@ class MqttSource:
 
     async def run(self, intake: Intake) -> None:
         settings = self._settings
+        if settings.answers and answers.matches(settings.topic, settings.answers):
+            raise SourceUnfit(
+                f"answers on {settings.answers} would be taken for inputs, since `topic` is"
+                f" {settings.topic}; publish them on another topic"
+            )
         size, how = (0, None) if self._kind.dtype in RAW else _windows_of(settings, self._kind)
         self._sensors.clear()
         peer = self._peer = MqttPeer(
@@ -118,11 +123,14 @@ class MqttSource:
             signature = likeness.signature(array.dtype, array.shape, array.data)
         told = hashlib.sha256(f"{topic}\0{at!r}\0".encode() + array.data).hexdigest()
         infer = Infer(f"mqtt-{told[:24]}", CLIENT, DEADLINE_MS, array.dtype, array.shape)
-        intake.offer(Input(_name(topic, at), partial(self._ask, infer, array.data), signature))
+        name = _name(topic, at)
+        intake.offer(Input(name, partial(self._ask, name, infer, array.data), signature))
 
-    async def _ask(self, infer: Infer, data: bytes) -> Outcome:
+    async def _ask(self, name: str, infer: Infer, data: bytes) -> Outcome:
         reply = await self._answer(infer, data)
         outcome = outcome_of(reply)
+        if self._settings.answers and self._peer is not None:
+            self._peer.publish(self._settings.answers, answers.told(name, reply))
         if outcome != "answered":
             log.warning("mqtt_source.not_answered id=%s said=%s", infer.id, reply)
         return outcome

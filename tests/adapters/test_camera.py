@@ -3,6 +3,7 @@
 import asyncio
 import builtins
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ class Answers:
 def play(
     folder: Path,
     answers: Answers,
+    /,
     *,
     kind: Kind = SMALL,
     policy: Policy = PATIENT,
@@ -154,6 +156,16 @@ def test_near_duplicates_are_named_by_their_frames(tmp_path: Path) -> None:
     assert answers.reports == [
         Report("near_duplicate", 2, "a.avi#00000001", "a.avi#00000002"),
         Report("near_duplicate", 1, "a.avi#00000004", "a.avi#00000004"),
+    ]
+
+
+def test_answers_are_added_to_a_file(tmp_path: Path) -> None:
+    film(tmp_path / "a.avi", [0, 100])
+    play(tmp_path, Answers(), file="a.avi", fps=100, answers="said.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "said.jsonl").read_text().splitlines()]
+    assert [(line["input"], line["label"]) for line in lines] == [
+        ("a.avi#00000000", "1"),
+        ("a.avi#00000001", "1"),
     ]
 
 

@@ -190,9 +190,27 @@ def test_a_task_that_takes_records_gets_each_message_whole(
     asyncio.run(story())
 
 
+def test_answers_are_published_where_the_settings_say(mosquitto: Broker, tmp_path: Path) -> None:
+    async def story() -> None:
+        heard: list[dict[str, object]] = []
+        listener = MqttPeer("127.0.0.1", mosquitto.port, subscriptions=["answers/hall"])
+        await listener.start(lambda _, payload: heard.append(json.loads(payload)))
+        async with bench(mosquitto, tmp_path, answers="answers/hall") as at:
+            await settle(lambda: listener.connected)
+            at.publish(*samples(1, 2, 3, 4))
+            await settle(lambda: len(heard) == 1)
+        await listener.close()
+        assert heard[0]["ok"] is True
+        assert heard[0]["label"] == "1"
+        assert str(heard[0]["input"]).startswith("hall/acc@")
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     ("more", "error", "says"),
     [
+        ({"answers": "a"}, SourceUnfit, "would be taken for inputs"),
         ({"window": 3}, SourceUnfit, "set it to 4"),
         ({"fields": ["x"]}, SourceUnfit, "takes 2 in each"),
         ({"format": "raw", "time": "t"}, SourceUnfit, "hold no time"),
