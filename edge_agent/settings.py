@@ -40,6 +40,14 @@ LEAST_OUTBOX_BYTES = 256 << 10
 DEFAULT_DATA = Path("~/.local/share/longstop")
 
 
+class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The local HTTP listener."""
+
+    listen: Annotated[str, Meta(pattern=r"^((127\.0\.0\.1|localhost|\[::1\]):[0-9]{1,5})?\Z")] = ""
+    """Where programs of this machine may ask by the Open Inference Protocol, as in
+    127.0.0.1:8008; empty for nowhere. Another machine's programs may not."""
+
+
 class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a person may set. `enroll` writes the first six."""
 
@@ -61,6 +69,7 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """File with the device's token; empty for `<data>/token`."""
     public_key: str = ""
     """The key that signs packages, as `ed25519:<64 hexadecimal digits>`."""
+    http: HttpSettings = HttpSettings()
     run: str = ""
     """Folder of the sockets; empty for `<data>/run`."""
     max_package_bytes: Annotated[int, Meta(ge=1)] = 256 << 20

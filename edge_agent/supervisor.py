@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import convert
 from msgspec.structs import replace
@@ -65,6 +66,9 @@ from sync.outbox.run import Outbox
 from sync.runner import ThreadRunner
 from sync.transport.base import Transport
 from sync.wire import v1
+
+if TYPE_CHECKING:
+    from edge_agent.local_api.oip import Served
 
 log = logging.getLogger(__name__)
 
@@ -224,10 +228,38 @@ class Supervisor:
                 self._updates.desire_local(package.task, package.version)
             stack.push_async_callback(self._agent_socket.close)
             await self._agent_socket.start(agent_socket)
+            await self._listen_http(stack)
             log.info("agent.running device=%s data=%s", settings.device, self._data)
             if not self._updates.states():
                 log.info("agent.waiting why=no_package_yet next=the_gateway_says_which")
             yield
+
+    async def _listen_http(self, stack: AsyncExitStack) -> None:
+        """Where it is set. A device answers its own programs, too, when nobody can listen there."""
+        listen = self._settings.http.listen
+        if not listen:
+            return
+        try:
+            from edge_agent.local_api import oip
+        except ModuleNotFoundError as error:
+            log.error("http.not_listening why=%s next=pip_install_longstop[http]", error)
+            return
+        folder = run_folder(self._settings, self._data)
+        try:
+            port = await stack.enter_async_context(oip.listening(listen, folder, self, __version__))
+        except OSError as error:
+            log.error("http.not_listening at=%s why=%s", listen, error)
+        else:
+            log.info("http.listening at=%s port=%d", listen, port)
+
+    def served(self, task: str) -> "Served | None":
+        """For the local HTTP listener: a task that answers now."""
+        from edge_agent.local_api.oip import Served
+
+        current = self._workers[task].current if task in self._workers else None
+        if current is None or current.ready is None or current.state != "serving":
+            return None
+        return Served(current.ready.version, current.ready.given)
 
     # -- what `agent.sock` asks
 

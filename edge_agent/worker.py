@@ -36,6 +36,7 @@ from edge_agent.local_api import frames
 from edge_agent.local_api.run import Given, LocalApi
 from edge_agent.sdk.messages import Infer, Refused, Reply
 from edge_agent.sdk.wire import Frame
+from edge_agent.workplace import Given as InputGiven
 from models.errors import ModelsError
 from sync.clock import SystemClock
 from sync.errors import MalformedMessage
@@ -207,6 +208,7 @@ async def work(order: handover.WorkerOrder) -> int:
             runs_on=engine.runs_on,
             uncertified=engine.uncertified,
             certificate=replace(engine.signed, gain=None),  # which is the worker's to use
+            given=InputGiven(engine.input_name, engine.input_dtype, engine.input_shape),
         )
     )
     beating = asyncio.create_task(_beat(line, engine))

@@ -227,6 +227,14 @@ class RiskReport(Struct, frozen=True):
     """A shift of the scores, for what it is worth."""
 
 
+class Given(Struct, frozen=True):
+    """The input of a task: numpy's name of its type, or `bytes`, `text`, `record`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
 class RunsOn(Struct, frozen=True):
     """What computes a package's answers here. Several models on different ones: comma between."""
 

@@ -23,7 +23,7 @@ from msgspec import Struct
 from edge_agent.cloud.price import Weighed
 from edge_agent.errors import BadOrder
 from edge_agent.sdk import wire
-from edge_agent.workplace import RunsOn, SourceSettings, SourceState, Workplace
+from edge_agent.workplace import Given, RunsOn, SourceSettings, SourceState, Workplace
 from models.calibrate.certificate import Certificate
 from models.calibrate.curve import Curve
 from sync.errors import MalformedMessage
@@ -77,6 +77,8 @@ class Ready(Struct, frozen=True, tag_field="op", tag="ready", omit_defaults=True
     """Why no answer carries the package's promise here; None where its certificate holds."""
     certificate: Certificate | None = None
     """The package's own."""
+    given: Given | None = None
+    """What an input looks like."""
 
 
 class Failed(Struct, frozen=True, tag_field="op", tag="failed"):
