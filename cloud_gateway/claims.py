@@ -25,3 +25,8 @@ def count_claimed(number: int) -> int:
 def number_claimed(number: float) -> float | None:
     """The sender's number where it is one; None for NaN and the infinities."""
     return number if math.isfinite(number) else None
+
+
+def share_claimed(share: float) -> float:
+    """The sender's share within 0 and 1; the worst where it is none."""
+    return min(max(share, 0.0), 1.0) if share == share else 1.0

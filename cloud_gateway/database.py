@@ -39,7 +39,7 @@ from cloud_gateway.errors import StorageUnavailable
 from sync.runner import Runner
 
 T = TypeVar("T")
-SCHEMA = "0005"
+SCHEMA = "0006"
 """The newest migration; a database that has it is opened without loading Alembic."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")

@@ -19,6 +19,19 @@ MARKS: tuple[Mark, ...] = ("behind", "owing", "refusing")
 `refusing`: would not install a package version."""
 
 
+class RiskFacts(Struct, frozen=True):
+    """How far the device's own answers can be trusted, by its audits and in its own words."""
+
+    mode: str
+    certificate: str
+    promised: float
+    low: float
+    high: float
+    audits: int
+    alarm_at: float | None
+    why: str
+
+
 class TaskFacts(Struct, frozen=True):
     """One task of one device. Without `version` the device has not said what it loaded."""
 
@@ -28,6 +41,8 @@ class TaskFacts(Struct, frozen=True):
     state: str | None
     heard_at: float | None
     desired: str | None
+    risk: RiskFacts | None = None
+    """None where nothing is watched."""
 
     @property
     def behind(self) -> bool:

@@ -94,6 +94,8 @@ task_state = Table(
     Column("digest", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("heard_at", Float, nullable=False),
+    # JSON of `facts.RiskFacts`; none where nothing is watched.
+    Column("risk", Text),
 )
 
 # Package versions a device would not install; the latest word per version and code.

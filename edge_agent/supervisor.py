@@ -59,7 +59,7 @@ from edge_agent.upkeep.process import WorkerProcess
 from edge_agent.upkeep.run import TaskWorkers
 from edge_agent.upkeep.shares import Shares, why_not_beside
 from edge_agent.upkeep.sockets import RunFolder
-from edge_agent.workplace import SourceState, Workplace, source_of
+from edge_agent.workplace import RiskReport, SourceState, Workplace, source_of
 from sync.clock import SystemClock
 from sync.errors import MalformedMessage, SettingsError
 from sync.outbox.run import Outbox
@@ -631,6 +631,7 @@ class Supervisor:
                         package.digest[:SHORT_DIGEST],
                         current.state,
                         current.blame.degraded or "",
+                        _task_risk(self._risk.report(task, package.digest)),
                     )
                 )
         return DeviceReport(tuple(tasks), self._updates.refusals())
@@ -687,6 +688,21 @@ def _without(place: Workplace, avoid: tuple[str, ...]) -> Workplace:
         return place
     runtime = replace(place.runtime, choose=False, avoid=(*place.runtime.avoid, *avoid))
     return replace(place, runtime=runtime)
+
+
+def _task_risk(report: RiskReport | None) -> v1.TaskRisk | None:
+    if report is None:
+        return None
+    return v1.TaskRisk(
+        mode=report.mode,
+        certificate=report.certificate,
+        promised=report.promised,
+        low=round(report.low, 3),
+        high=round(report.high, 3),
+        audits=report.audits // 50 * 50,
+        alarm_at=report.alarm_at,
+        why=report.why,
+    )
 
 
 def _tell_terms(line: Line, terms: Terms) -> None:

@@ -204,7 +204,7 @@ class Workplace(Struct, frozen=True, forbid_unknown_fields=True):
 class RiskReport(Struct, frozen=True):
     """How far the device's own answers can be trusted, for people."""
 
-    mode: str
+    mode: Literal["certified", "safe", "uncertified"]
     certificate: str
     why: str
     promised: float

@@ -9,9 +9,19 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import msgspec
+from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Connection, Table, and_, case, func, select, true
 
-from cloud_gateway.facts import Answers, HealthFacts, Ledger, LostRange, RefusalFacts, TaskFacts
+from cloud_gateway.facts import (
+    Answers,
+    HealthFacts,
+    Ledger,
+    LostRange,
+    RefusalFacts,
+    RiskFacts,
+    TaskFacts,
+)
 from cloud_gateway.tables import (
     DEVICE_STEP_S,
     EVERY_DEVICE,
@@ -115,12 +125,11 @@ def tasks(connection: Connection, names: Iterable[str]) -> dict[str, tuple[TaskF
     for_all = wanted.pop(EVERY_DEVICE, {})
     loaded: dict[str, dict[str, TaskFacts]] = defaultdict(dict)
     said = task_state.c
-    for name, task, version, digest, state, heard_at in connection.execute(
-        select(said.device, said.task, said.version, said.digest, said.state, said.heard_at).where(
-            said.tenant == TENANT
-        )
+    columns = (said.device, said.task, said.version, said.digest, said.state, said.heard_at)
+    for name, task, version, digest, state, heard_at, risk in connection.execute(
+        select(*columns, said.risk).where(said.tenant == TENANT)
     ):
-        loaded[name][task] = TaskFacts(task, version, digest, state, heard_at, None)
+        loaded[name][task] = TaskFacts(task, version, digest, state, heard_at, None, _risk(risk))
     found: dict[str, tuple[TaskFacts, ...]] = {}
     for name in names:
         mine, wish = loaded.get(name, {}), {**for_all, **wanted.get(name, {})}
@@ -134,7 +143,11 @@ def tasks(connection: Connection, names: Iterable[str]) -> dict[str, tuple[TaskF
 def _task(loaded: TaskFacts | None, task: str, wish: str | None) -> TaskFacts:
     if loaded is None:
         return TaskFacts(task, None, None, None, None, wish)
-    return TaskFacts(task, loaded.version, loaded.digest, loaded.state, loaded.heard_at, wish)
+    return replace(loaded, desired=wish)
+
+
+def _risk(said: str | None) -> RiskFacts | None:
+    return None if said is None else msgspec.json.decode(said, type=RiskFacts)
 
 
 def refusals(

@@ -2,13 +2,19 @@
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, delete, select, update
 
+from cloud_gateway.claims import count_claimed, share_claimed, time_claimed
 from cloud_gateway.database import put
+from cloud_gateway.facts import RiskFacts
 from cloud_gateway.tables import device, device_state, refusal, task_state
 from sync.wire import v1
 from sync.wire.topics import TENANT
+
+MOST_WORDS = 1024
+"""Characters kept of what a device says in its own words."""
 
 
 class Enrolled(Struct, frozen=True):
@@ -111,7 +117,22 @@ def _save_tasks(
             digest=one.digest,
             state=one.state,
             heard_at=heard_at,
+            risk=None if one.risk is None else _risk_json(one.risk, heard_at),
         )
+
+
+def _risk_json(risk: v1.TaskRisk, heard_at: float) -> str:
+    facts = RiskFacts(
+        mode=risk.mode,
+        certificate=risk.certificate[:MOST_WORDS],
+        promised=share_claimed(risk.promised),
+        low=share_claimed(risk.low),
+        high=share_claimed(risk.high),
+        audits=count_claimed(risk.audits),
+        alarm_at=None if risk.alarm_at is None else time_claimed(risk.alarm_at, heard_at),
+        why=risk.why[:MOST_WORDS],
+    )
+    return msgspec.json.encode(facts).decode()
 
 
 def _save_refusals(

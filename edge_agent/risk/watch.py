@@ -174,7 +174,7 @@ class Watch:
         monitor = self._standing.monitor
         guard = self.guard
         return RiskReport(
-            mode=guard.mode.value,
+            mode=_MODES[guard.mode],
             certificate=guard.promise.certificate,
             why=guard.why,
             promised=guard.promise.theta,

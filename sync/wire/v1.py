@@ -191,6 +191,21 @@ class Escalation(Struct, frozen=True, array_like=True, tag="escalation"):
     inputs: tuple[Tensor, ...]
 
 
+class TaskRisk(Struct, frozen=True, array_like=True):
+    """How far a device's own answers to one task can be trusted, by its audits."""
+
+    mode: Literal["certified", "safe", "uncertified"]
+    certificate: str
+    promised: float
+    low: float
+    high: float
+    """Where the live risk lies."""
+    audits: int
+    """Rounded down, so that a heartbeat seldom differs from the one before."""
+    alarm_at: float | None
+    why: str
+
+
 class TaskState(Struct, frozen=True, array_like=True):
     """What one device runs for one task, as its worker has loaded it."""
 
@@ -200,6 +215,8 @@ class TaskState(Struct, frozen=True, array_like=True):
     state: Literal["starting", "serving", "failed"]
     degraded: str = ""
     """Why it does not run on what was chosen for it; empty where it does."""
+    risk: TaskRisk | None = None
+    """None where nothing is watched."""
 
 
 class Refusal(Struct, frozen=True, array_like=True):

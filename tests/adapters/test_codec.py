@@ -192,11 +192,11 @@ def grown(text: str) -> str:
     return text
 
 
-# A task's state inside a beat grew too: `degraded`, behind `state`.
+# A task's state inside a beat grew too: `degraded` and `risk`, behind `state`.
 GROWN_STATE = (
     "94a76170706172656ca5312e302e30ac616162626363646465656666a773657276696e67",
-    "95",
-    "a0",
+    "96",
+    "a0c0",
 )
 
 

@@ -209,6 +209,25 @@ def test_every_count_is_the_length_of_the_list_it_links_to(tmp_path: Path) -> No
     visit(tmp_path, talk)
 
 
+def test_a_device_s_page_says_how_its_promise_fares(tmp_path: Path) -> None:
+    async def talk(visit: Visit) -> None:
+        await busy(visit.fleet)
+        alarmed = v1.TaskRisk(
+            "safe", "c-1", 0.02, 0.031, float("nan"), 350, visit.clock.now - 90, HOSTILE
+        )
+        await visit.fleet.beat("apple", "apparel", "2", risk=alarmed)
+        (task,) = (await visit.device("apple")).device.tasks
+        assert task.risk is not None
+        assert (task.risk.mode, task.risk.low, task.risk.high) == ("safe", 0.031, 1.0)
+        page = await visit.page("/devices/apple")
+        (row,) = [row for row in page.rows if row and row[0] == "apparel" and len(row) == 6]
+        assert "risk 3.1 to 100.0 %, 350 audits, c-1" in row[4]
+        assert "safe mode" in row[4]
+        assert HOSTILE not in page.source
+
+    visit(tmp_path, talk)
+
+
 def test_what_is_not_known_is_called_unknown(tmp_path: Path) -> None:
     async def talk(visit: Visit) -> None:
         await visit.fleet.enrol_many(["elder"])

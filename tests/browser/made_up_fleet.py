@@ -65,11 +65,13 @@ class MadeUpFleet:
         waiting: int = 0,
         refusals: Sequence[v1.Refusal] = (),
         ago: float = 0.0,
+        risk: v1.TaskRisk | None = None,
     ) -> None:
         """One heartbeat, heard `ago` seconds before now."""
         heard = Shifted(self.clock, ago)
         beats = Beats(self.gateway.database, heard)
-        state = v1.TaskState(task, version, token_hash(task + version).hex()[:12], "serving")
+        digest = token_hash(task + version).hex()[:12]
+        state = v1.TaskState(task, version, digest, "serving", risk=risk)
         beats.hear(
             v1.Beat(
                 device=name,
