@@ -302,15 +302,19 @@ def _engine(
 
 def _migrate(engine: Engine) -> None:
     with engine.begin() as connection:
-        if _schema(connection) == SCHEMA:
-            return
-        from alembic import command
-        from alembic.config import Config
+        if _schema(connection) != SCHEMA:
+            migrate(connection, "head")
 
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+
+def migrate(connection: Connection, revision: str) -> None:
+    """Bring a database to this revision; SCHEMA is the newest."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
 
 
 def _schema(connection: Connection) -> str | None:

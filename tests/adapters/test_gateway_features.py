@@ -1,9 +1,7 @@
 """Tables of features: fed by the operator, looked up by devices and by cloud pipelines."""
 
 import asyncio
-import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,11 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from cloud_gateway.database import SCHEMA, Database
+from cloud_gateway.database import Database
 from cloud_gateway.errors import BadRequest
 from cloud_gateway.features.file import PIECE, pieces
 from cloud_gateway.shapes import FeatureRow
-from sync.runner import InlineRunner, ThreadRunner
+from sync.runner import InlineRunner
 from tests.asgi_gateway import PLAIN, AsgiDevice, AsgiGateway, asgi_gateway
 from tests.peculiar_packages import TASK, build_custom, build_lookup
 
@@ -186,23 +184,6 @@ def test_the_gateway_runs_code_of_a_package_only_where_settings_allow_it(tmp_pat
 
     assert "swap.py" in str(asyncio.run(problem(tmp_path / "a", allowed=False)))
     assert asyncio.run(problem(tmp_path / "b", allowed=True)) is None
-
-
-def test_a_database_of_the_first_version_gets_the_table(tmp_path: Path) -> None:
-    async def opened() -> None:
-        runner = ThreadRunner("database")
-        database = await Database.open(tmp_path / "g.db", write_runner=runner, read_runner=runner)
-        await database.close()
-        runner.close()
-
-    asyncio.run(opened())
-    with closing(sqlite3.connect(tmp_path / "g.db", isolation_level=None)) as plain:
-        plain.execute("DROP TABLE feature")
-        plain.execute("UPDATE alembic_version SET version_num = '0001'")
-    asyncio.run(opened())
-    with closing(sqlite3.connect(tmp_path / "g.db")) as plain:
-        assert plain.execute("SELECT count(*) FROM feature").fetchone() == (0,)
-        assert plain.execute("SELECT version_num FROM alembic_version").fetchone() == (SCHEMA,)
 
 
 def test_a_database_in_memory_is_read_at_once_from_any_thread() -> None:

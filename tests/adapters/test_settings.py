@@ -6,7 +6,7 @@ import pytest
 from msgspec import Struct
 
 from edge_agent import settings as agent
-from edge_agent.workplace import HttpTable, RuntimeSettings, SqliteTable, Workplace
+from edge_agent.workplace import HttpTable, RuntimeSettings, SqliteTable
 from sync.errors import SettingsError
 from sync.settings import load
 
@@ -139,17 +139,18 @@ def test_an_agent_passes_sources_custom_steps_and_runtime_on_to_its_workers(
         environ={"LONGSTOP_AGENT_RUNTIME__THREADS": "2"},
         overrides=("custom_steps=true", "runtime.provider=cuda, cpu"),
     )
-    assert agent.workplace(loaded, tmp_path) == Workplace(
-        data=str(tmp_path),
-        gateway="http://192.0.2.7:8080",
-        token_file=str(tmp_path / "token"),
-        custom_steps=True,
-        features={
-            "customers": SqliteTable("customers.db", "customers", "id"),
-            "machines": HttpTable("/v1/features/machines"),
-        },
-        runtime=RuntimeSettings(provider="cuda, cpu", threads=2),
+    passed = agent.workplace(loaded, tmp_path)
+    assert (passed.data, passed.gateway, passed.token_file, passed.custom_steps) == (
+        str(tmp_path),
+        "http://192.0.2.7:8080",
+        str(tmp_path / "token"),
+        True,
     )
+    assert passed.features == {
+        "customers": SqliteTable("customers.db", "customers", "id"),
+        "machines": HttpTable("/v1/features/machines"),
+    }
+    assert passed.runtime == RuntimeSettings(provider="cuda, cpu", threads=2)
     plain = agent.AgentSettings()
     assert (plain.custom_steps, plain.features, plain.runtime) == (False, {}, RuntimeSettings())
 
