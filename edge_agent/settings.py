@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from edge_agent.cloud.budget import BudgetSettings, tariff
 from edge_agent.cloud.link import LinkSettings
-from edge_agent.errors import NotEnrolled
+from edge_agent.errors import DataFolderUnusable, NotEnrolled
 from edge_agent.governor.limits import LimitSettings
 from edge_agent.risk.run import AuditSettings
 from edge_agent.upkeep.restart import RestartPolicy
@@ -101,11 +101,18 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load(data: Path, *, environ: Mapping[str, str], overrides: Sequence[str] = ()) -> AgentSettings:
-    """The settings of the agent in this data folder. Raises `SettingsError`."""
+    """The settings in this data folder. Raises `SettingsError`, `DataFolderUnusable`."""
     file = data / FILE
+    try:
+        written = file.exists()
+    except PermissionError as error:
+        raise DataFolderUnusable(
+            f"{data} cannot be entered: {error.strerror}; run the agent as the folder's owner, or"
+            " choose another data folder (--data)"
+        ) from error
     loaded = settings.load(
         AgentSettings,
-        toml=file if file.exists() else None,
+        toml=file if written else None,
         environ=environ,
         prefix=PREFIX,
         overrides=overrides,

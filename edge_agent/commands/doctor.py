@@ -23,6 +23,7 @@ from edge_agent.commands.checks import agent, disk, identities, memory, network,
 from edge_agent.commands.checks.clock import clock
 from edge_agent.commands.checks.finding import Finding, Patient, Verdict, broken, warning
 from edge_agent.control.messages import StatusReport
+from edge_agent.errors import DataFolderUnusable
 from edge_agent.sdk.errors import LongstopError
 from edge_agent.settings import AgentSettings
 from sync.errors import SettingsError
@@ -53,9 +54,10 @@ def examine(data: Path, run: Path | None) -> Diagnosis:
     found: list[Finding] = []
     try:
         loaded = settings.load(data, environ=os.environ)
-    except SettingsError as error:
+    except (SettingsError, DataFolderUnusable) as error:
         loaded = AgentSettings()
-        found.append(broken("settings", str(error), f"correct {data / settings.FILE}"))
+        what = "run doctor as its owner" if isinstance(error, DataFolderUnusable) else "correct it"
+        found.append(broken("settings", str(error), f"{what}: {data / settings.FILE}"))
     folder = run or settings.run_folder(loaded, data)
     patient = Patient(data, folder, loaded, _within(STATUS_S, lambda: _status(folder)))
     found += look(patient, FAMILIES)
@@ -142,14 +144,15 @@ class _Running(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.found = list(self._check(self._patient))
+            for one in self._check(self._patient):
+                self.found.append(one)  # what was found before it broke is kept
         except Exception as error:  # noqa: BLE001 - rule 3
             name = getattr(self._check, "__name__", "check").strip("_")
-            self.found = [
+            self.found.append(
                 warning(
                     name, f"could not be looked at: {error!r}", "run doctor as the agent's user"
                 )
-            ]
+            )
 
 
 def _status(run: Path) -> StatusReport | None:

@@ -8,6 +8,7 @@
 4. A database of a later format is not damaged, only not ours to read: it is left as it is.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from sync.errors import OutboxDamaged, OutboxUnavailable
 
 FORMAT = 1
 PAGE = 4096
+LEAST_ROOM = 64 << 10
+"""SQLite needs its shared memory, a piece of WAL and a page or two to open a database."""
 Opener = Callable[[Path], sqlite3.Connection]
 
 _SCHEMA = (
@@ -81,9 +84,22 @@ def open_or_begin(path: Path, *, opener: Opener, new_incarnation: str, max_bytes
         return _open(path, opener, new_incarnation, max_bytes, damage)
     except (sqlite3.DatabaseError, OutboxDamaged) as error:
         if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF in _NOT_THE_DATA:
-            raise OutboxUnavailable(f"{path} cannot be opened: {error}") from error
+            raise OutboxUnavailable(f"{path} cannot be opened: {error}{_advice(path)}") from error
         damage = f"{error}; kept as {_quarantine(path)}"
     return _open(path, opener, new_incarnation, max_bytes, damage)
+
+
+def _advice(path: Path) -> str:
+    """What to do where the disk is the reason: SQLite calls a full one an I/O error."""
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return "; its folder cannot be used"
+    if found.f_flag & os.ST_RDONLY:
+        return "; the file system is read-only: repair it, or mount it to be written"
+    if found.f_bavail * found.f_frsize < LEAST_ROOM:
+        return "; the disk is full: make room, nothing that was stored is lost"
+    return "; the disk may be failing, or the file be another user's"
 
 
 def _open(

@@ -56,6 +56,13 @@ def sockets(patient: Patient) -> Iterator[Finding]:
     if not patient.run.exists():
         yield ok("sockets", f"none yet; {patient.run} is made at the start")
         return
+    if os.statvfs(patient.run).f_flag & os.ST_RDONLY:
+        yield broken(
+            "sockets",
+            f"{patient.run} lies on a read-only file system",
+            "what is said of the file system, or another run folder: run = …",
+        )
+        return
     if not os.access(patient.run, os.W_OK | os.X_OK):
         yield broken(
             "sockets",

@@ -11,12 +11,14 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from edge_agent.workplace import RuntimeSettings
+
 
 class Bound(Struct, frozen=True):
     """Which package, and the device's wish for its runtime."""
 
     package: str
-    wish: dict[str, str | int | bool]
+    wish: RuntimeSettings
 
 
 class Looked(Struct, frozen=True):
@@ -34,7 +36,7 @@ def look(order: Bound) -> Looked:
     from models.runtimes.wish import RuntimeWish
 
     whole = package.read(Path(order.package), Role.EDGE)
-    wish = msgspec.convert(order.wish, RuntimeWish)
+    wish = msgspec.convert(order.wish, RuntimeWish, from_attributes=True)
     places = placement.first_places(whole, wish, os.cpu_count() or 1)
     whole = placement.serving(whole, places)
     certificate = whole.manifest.certificate

@@ -31,8 +31,9 @@ def disk(patient: Patient) -> Iterator[Finding]:
         return
     whose = list(_owners(data))
     yield from whose
-    if not whose:
-        yield from _written(data)
+    if whose:
+        return
+    yield from _written(data)
     yield from _room(patient)
     yield from _kind(data)
     yield from _wear(data)
@@ -41,6 +42,14 @@ def disk(patient: Patient) -> Iterator[Finding]:
 def _owners(data: Path) -> Iterator[Finding]:
     """Somebody ran the agent once as root, and now it cannot write its own outbox."""
     owner = data.stat().st_uid
+    may_write = os.access(data, os.R_OK | os.W_OK | os.X_OK)
+    if not may_write and not os.statvfs(data).f_flag & os.ST_RDONLY:
+        yield broken(
+            "data folder",
+            f"{data} belongs to user {owner}, and you are user {os.geteuid()}",
+            "run the agent and this command as that user, or name another folder with --data",
+        )
+        return
     strangers = [
         path
         for path in (
@@ -55,12 +64,6 @@ def _owners(data: Path) -> Iterator[Finding]:
             "data folder",
             f"{data} belongs to user {owner}, {strangers[0]} to user {strangers[0].stat().st_uid}",
             f"run the agent always as one user, and give it all of it: chown -R {owner} {data}",
-        )
-    elif os.geteuid() not in (0, owner) and not os.access(data, os.W_OK):
-        yield broken(
-            "data folder",
-            f"{data} belongs to user {owner}, and you are user {os.geteuid()}",
-            "run the agent and this command as that user, or name another folder with --data",
         )
 
 

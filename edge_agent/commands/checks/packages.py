@@ -55,7 +55,7 @@ def _package(patient: Patient, task: str, installed: Installed, folder: Path) ->
 
 def bound(patient: Patient, folder: Path) -> Looked:
     """What the certificate is bound to, looked up in a process of its own: runtimes may crash."""
-    order = Bound(str(folder), msgspec.structs.asdict(patient.settings.runtime))
+    order = Bound(str(folder), patient.settings.runtime)
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "edge_agent.commands.checks.bound"],
