@@ -602,6 +602,10 @@ class Supervisor:
             device=self._settings.device,
             source=None if given is None else source_of(given),
             place=_without(self._workplace, avoid),
+            terms=tuple(
+                handover.StandingTerms(signed, _said_terms(terms))
+                for signed, terms in self._risk.standing(task, package.digest)
+            ),
             queue=self._shares.of(task).concurrency,
             nice=self._shares.nice(task),
             listening=listening,
@@ -706,15 +710,17 @@ def _task_risk(report: RiskReport | None) -> v1.TaskRisk | None:
 
 
 def _tell_terms(line: Line, terms: Terms) -> None:
-    line.send(
-        handover.Terms(
-            threshold=terms.threshold,
-            certificate=terms.certificate,
-            mode=terms.mode,
-            why=terms.why,
-            certified_risk=terms.certified_risk,
-            curve=terms.curve,
-        )
+    line.send(_said_terms(terms))
+
+
+def _said_terms(terms: Terms) -> handover.Terms:
+    return handover.Terms(
+        threshold=terms.threshold,
+        certificate=terms.certificate,
+        mode=terms.mode,
+        why=terms.why,
+        certified_risk=terms.certified_risk,
+        curve=terms.curve,
     )
 
 

@@ -88,6 +88,15 @@ async def work(order: handover.WorkerOrder) -> int:
     sparing = Sparing()
     chosen: Audits | None = None
 
+    def in_force(said: handover.Terms) -> Terms:
+        return Terms(
+            threshold=said.threshold,
+            certificate=said.certificate if said.mode != "uncertified" else "",
+            certified_risk=said.certified_risk,
+            curve=said.curve,
+            uncertified=said.why if said.mode == "safe" else engine.uncertified,
+        )
+
     def on_frame(frame: Frame) -> None:
         try:
             said = handover.read_to_worker(frame.meta)
@@ -100,13 +109,7 @@ async def work(order: handover.WorkerOrder) -> int:
             case handover.Conditions():
                 cascade.weather = _weather(said)  # like `Terms`, after `Ready`
             case handover.Terms():
-                cascade.terms = Terms(
-                    threshold=said.threshold,
-                    certificate=said.certificate if said.mode != "uncertified" else "",
-                    certified_risk=said.certified_risk,
-                    curve=said.curve,
-                    uncertified=said.why if said.mode == "safe" else engine.uncertified,
-                )
+                cascade.terms = in_force(said)
             case handover.Sparing(part, slowed, refusing):
                 sparing.told(sources=slowed, refusing=refusing)
                 if chosen is not None:
@@ -150,6 +153,9 @@ async def work(order: handover.WorkerOrder) -> int:
         privacy=None if order.place is None else Ruled(order.place.privacy),
         audits=audits,
     )
+    for one in order.terms:
+        if one.signed == engine.signed.id and engine.uncertified is None:
+            cascade.terms = in_force(one.terms)
 
     def answer(infer: Infer, data: bytes | bytearray | memoryview, received: float) -> Given:
         if sparing.refusing:

@@ -37,6 +37,28 @@ MAX_RECORD = 4096
 """With its length: the largest write to a pipe that is never torn (PIPE_BUF)."""
 
 
+class Terms(Struct, frozen=True, tag_field="op", tag="terms", omit_defaults=True):
+    """From where on the device answers by itself, and what that is worth. Comes after `Ready`,
+    and again when it changes; until then the package's own certificate says so.
+    """
+
+    threshold: float | None
+    certificate: str
+    mode: Literal["certified", "safe", "uncertified"]
+    why: str = ""
+    certified_risk: float | None = None
+    """At the threshold; None where nothing is promised."""
+    curve: Curve | None = None
+    """At every other one."""
+
+
+class StandingTerms(Struct, frozen=True):
+    """What was in force under this certificate of a package when its worker was last here."""
+
+    signed: str
+    terms: Terms
+
+
 class WorkerOrder(Struct, frozen=True, forbid_unknown_fields=True):
     """How a worker is started: the JSON in its environment variable LONGSTOP_WORKER."""
 
@@ -49,6 +71,8 @@ class WorkerOrder(Struct, frozen=True, forbid_unknown_fields=True):
     device: str
     source: SourceSettings | None = None
     """Where inputs come from beside what programs ask through the socket."""
+    terms: tuple[StandingTerms, ...] = ()
+    """A worker that starts after an alarm does not answer by what was found broken."""
     place: Workplace | None = None
     """None for a worker that keeps nothing and looks nothing up."""
     queue: int = 64
@@ -197,21 +221,6 @@ class Conditions(Struct, frozen=True, tag_field="op", tag="conditions", omit_def
     """What an answer after the deadline is worth, beside one in time."""
     wait_cost: float = 0.02
     """What a second of waiting costs, in right answers."""
-
-
-class Terms(Struct, frozen=True, tag_field="op", tag="terms", omit_defaults=True):
-    """From where on the device answers by itself, and what that is worth. Comes after `Ready`,
-    and again when it changes; until then the package's own certificate says so.
-    """
-
-    threshold: float | None
-    certificate: str
-    mode: Literal["certified", "safe", "uncertified"]
-    why: str = ""
-    certified_risk: float | None = None
-    """At the threshold; None where nothing is promised."""
-    curve: Curve | None = None
-    """At every other one."""
 
 
 class Retire(Struct, frozen=True, tag_field="op", tag="retire"):

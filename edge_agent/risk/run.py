@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from edge_agent.risk.job import Order, Outcome
 from edge_agent.risk.monitor import begun_anew
 from edge_agent.risk.store import Audit, Key, Standing, Store
-from edge_agent.risk.watch import Terms, Watch, new_standing
+from edge_agent.risk.watch import Terms, Watch, new_standing, terms_of
 from edge_agent.workplace import RiskReport
 from models.calibrate.certificate import Certificate
 from sync.clock import Clock
@@ -160,6 +160,17 @@ class Risk:
         tell(watch.terms)
         watch.advance(self._clock.wall())
         return key
+
+    def standing(self, task: str, digest: str) -> list[tuple[str, Terms]]:
+        """What is in force under each certificate of this package that was watched before."""
+        guards = {text: kept.guard for text, kept in self._standings.items()}
+        guards |= {key.text(): watch.guard for key, watch in self._watches.items()}
+        found = []
+        for text, guard in guards.items():
+            its_task, its_digest, certificate = text.rsplit("/", 2)
+            if its_task == task and digest.startswith(its_digest) and certificate:
+                found.append((certificate, terms_of(guard)))
+        return found
 
     def left(self, key: Key, tell: Callable[[Terms], None]) -> None:
         """That worker is gone."""

@@ -97,16 +97,7 @@ class Watch:
 
     @property
     def terms(self) -> Terms:
-        threshold, risk = safe.in_force(self.guard)
-        certified = self.guard.mode is Mode.CERTIFIED
-        return Terms(
-            threshold=threshold,
-            certificate=self.guard.promise.certificate,
-            mode=_MODES[self.guard.mode],
-            why=self.guard.why,
-            certified_risk=risk,
-            curve=self.guard.promise.curve if certified else None,
-        )
+        return terms_of(self.guard)
 
     def begin(self, now: float) -> None:
         """A worker serves this package, for the first time since the agent started or again."""
@@ -291,6 +282,19 @@ class Watch:
         if len(scores) < 2 * RECENT:
             return None
         return drift.compare(scores[:-RECENT], scores[-RECENT:]).advice
+
+
+def terms_of(guard: Guard) -> Terms:
+    """What workers answer by as things stand."""
+    threshold, risk = safe.in_force(guard)
+    return Terms(
+        threshold=threshold,
+        certificate=guard.promise.certificate,
+        mode=_MODES[guard.mode],
+        why=guard.why,
+        certified_risk=risk,
+        curve=guard.promise.curve if guard.mode is Mode.CERTIFIED else None,
+    )
 
 
 def promise_of(certificate: Certificate) -> Promise:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Literal
 
 import pytest
+from msgspec.structs import replace
 
 from edge_agent.cloud import handover
 from edge_agent.cloud.ask import MOST_UNSENT, SupervisorAsk
@@ -15,6 +16,7 @@ from edge_agent.cloud.line import Line
 from edge_agent.cloud.pipe import RecordPipe
 from edge_agent.errors import BadOrder, SupervisorGone
 from edge_agent.sdk.wire import HEADER, MAX_META, Frame
+from models.calibrate.curve import Curve
 from sync.errors import MalformedMessage
 from sync.wire import codec, v1
 from tests.records import answered
@@ -191,6 +193,9 @@ def test_the_words_between_worker_and_supervisor_are_json_a_person_can_read() ->
 
 def test_an_order_survives_the_environment_and_misspelt_keys_do_not() -> None:
     assert handover.read_order(handover.write_order(ORDER)) == ORDER
+    safe = handover.Terms(0.9, "c-1", "safe", "9 of 40 audits", curve=Curve((0.5,), (0.01,)))
+    alarmed = replace(ORDER, terms=(handover.StandingTerms("c-1", safe),))
+    assert handover.read_order(handover.write_order(alarmed)) == alarmed
     with pytest.raises(BadOrder, match="unknown field `taks`"):
         handover.read_order(handover.write_order(ORDER).replace('"task"', '"taks"'))
 

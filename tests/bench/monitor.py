@@ -37,7 +37,7 @@ class Plan(Struct, frozen=True):
     delays: int
 
 
-QUICK, FULL = Plan(800, 600), Plan(4000, 2000)
+QUICK, FULL = Plan(800, 600), Plan(2000, 1000)
 
 
 class MonitorRow(Struct, frozen=True):

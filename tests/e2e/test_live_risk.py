@@ -86,6 +86,9 @@ def test_a_cloud_that_disagrees_raises_the_alarm_and_answers_degrade_as_told(
     with agent.again() as again:
         until(lambda: again.serves("1.0.0"), what="package served again")
         assert risk(again)["mode"] == "safe", "an alarm outlives kill -9"
+        with again.client() as client:
+            first = client.infer(sure_and_right, deadline_ms=5000)
+            assert first.hard, "a worker is started with what is in force"
         gateway.stop()
         with again.client() as client:
             until(
