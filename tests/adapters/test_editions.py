@@ -38,14 +38,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 def load(
-    folder: Path, data: Path, *, choose: bool = True, measure: Measure = measure_apart
+    folder: Path,
+    data: Path,
+    *,
+    choose: bool = True,
+    avoid: tuple[str, ...] = (),
+    measure: Measure = measure_apart,
 ) -> Engine:
     return Engine.load(
         folder,
         digest="cd" * 32,
         clock=SystemClock(),
         thread=lambda: ThreadRunner("engine"),
-        place=Workplace(data=str(data), runtime=RuntimeSettings(choose=choose)),
+        place=Workplace(data=str(data), runtime=RuntimeSettings(choose=choose, avoid=avoid)),
         measure=measure,
     )
 
@@ -134,6 +139,15 @@ def test_where_the_main_edition_cannot_run_another_serves_certified(
     engine = load(folder, tmp_path / "data", choose=choose)
     assert (engine.runs_on.runtime, engine.runs_on.edition) == ("openvino", "openvino")
     assert (engine.threshold, engine.uncertified) == (EDITION_THRESHOLD, None)
+    engine.close()
+
+
+@pytest.mark.parametrize(("avoid", "edition"), [("onnx", "openvino"), ("openvino", "main")])
+def test_a_runtime_to_be_avoided_leaves_the_editions_of_the_others_certified(
+    folder: Path, tmp_path: Path, avoid: str, edition: str
+) -> None:
+    engine = load(folder, tmp_path / "data", avoid=(avoid,), measure=never)
+    assert (engine.runs_on.edition, engine.uncertified) == (edition, None)
     engine.close()
 
 
