@@ -40,6 +40,7 @@ from models.measuring import LIMIT_S, Order
 from models.package import Package
 from models.pipeline.declared import Features
 from models.pipeline.features import FeatureSource
+from models.pipeline.heads import Classify
 from models.pipeline.values import Value
 from models.placement import Place
 from models.predict import Prediction, Predictor
@@ -95,6 +96,7 @@ class Engine:
         self.input_name = manifest.input.name
         self.input_dtype = manifest.input.dtype
         self.input_shape = manifest.input.shape
+        self.label_says_all = isinstance(manifest.answer, Classify) and manifest.answer.top < 2
         self.threshold = manifest.certificate.threshold if uncertified is None else None
         self.certified_risk = certified_risk(manifest.certificate, self.threshold)
         self.signed = manifest.certificate

@@ -57,6 +57,7 @@ from edge_agent.upkeep.hold import Held
 from edge_agent.upkeep.keeper import Care, Keeper, PackageOrder
 from edge_agent.upkeep.process import WorkerProcess
 from edge_agent.upkeep.run import TaskWorkers
+from edge_agent.upkeep.said import Said
 from edge_agent.upkeep.shares import Shares, why_not_beside
 from edge_agent.upkeep.sockets import RunFolder
 from edge_agent.workplace import RiskReport, SourceState, Workplace, source_of
@@ -97,6 +98,7 @@ class Supervisor:
         self._workplace = workplace(settings, data)
         self._sockets = RunFolder(run_folder(settings, data))
         self._workers: dict[str, TaskWorkers] = {}
+        self._said: dict[str, Said] = {}
         self._sources: dict[str, SourceState] = {}
         self._shares = Shares(settings.tasks)
         self._renewing: set[asyncio.Task[None]] = set()
@@ -610,6 +612,7 @@ class Supervisor:
             nice=self._shares.nice(task),
             listening=listening,
             ears=self,
+            said=self._said.setdefault(task, Said()),
         )
 
     def _package_failed(self, task: str, package: PackageOrder, error: PackageDoesNotRun) -> None:

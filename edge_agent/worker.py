@@ -7,6 +7,7 @@ Exit codes: 0 drained after `Retire` or SIGTERM, 2 started wrongly, 3 the packag
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -33,6 +34,7 @@ from edge_agent.errors import (
     SupervisorGone,
 )
 from edge_agent.local_api import frames
+from edge_agent.local_api.recent import Recent
 from edge_agent.local_api.run import Given, LocalApi
 from edge_agent.sdk.messages import Infer, Refused, Reply
 from edge_agent.sdk.wire import Frame
@@ -41,10 +43,13 @@ from models.errors import ModelsError
 from sync.clock import SystemClock
 from sync.errors import MalformedMessage
 from sync.runner import ThreadRunner
+from sync.wire import codec, v1
 
 if TYPE_CHECKING:
     from edge_agent.engine import Engine
 
+REMEMBER_S = 2.0
+"""How long the supervisor may take to say what was answered before."""
 DRAINED, STARTED_WRONGLY, DOES_NOT_RUN, SUPERVISOR_GONE = 0, 2, 3, 4
 
 log = logging.getLogger(__name__)
@@ -84,6 +89,9 @@ async def work(order: handover.WorkerOrder) -> int:
 
     clock = SystemClock()
     retire = asyncio.Event()
+    remembered, serving = asyncio.Event(), asyncio.Event()
+    told: list[bytearray] = []
+    recent = Recent()
 
     sparing = Sparing()
     chosen: Audits | None = None
@@ -114,6 +122,11 @@ async def work(order: handover.WorkerOrder) -> int:
                 sparing.told(sources=slowed, refusing=refusing)
                 if chosen is not None:
                     chosen.rarer(part)
+            case handover.Remember():
+                told.append(frame.body)
+                remembered.set()
+                if serving.is_set():
+                    remember()
             case handover.Answer() | handover.NoAnswer():
                 ask.heard(said, order.task)
 
@@ -158,6 +171,8 @@ async def work(order: handover.WorkerOrder) -> int:
             cascade.terms = in_force(one.terms)
 
     def answer(infer: Infer, data: bytes | bytearray | memoryview, received: float) -> Given:
+        if (known := recent.find(infer.client, infer.id)) is not None:
+            return known
         if sparing.refusing:
             return Refused(infer.id, Overloaded.code, sparing.refusing)
         request = InferRequest(
@@ -176,7 +191,18 @@ async def work(order: handover.WorkerOrder) -> int:
             raise
         except (ModelsError, AgentError) as error:
             return Refused(infer.id, error.code, str(error))
-        return given if isinstance(given, Reply) else _in_time(infer.id, given, ask)
+        if isinstance(given, Reply):
+            return recent.keep(infer.client, given)
+        return recent.keep_later(infer.client, _in_time(infer.id, given, ask))
+
+    def remember() -> None:
+        bodies = told[:]
+        told.clear()
+        for body in bodies if engine.label_says_all else ():
+            for packed in handover.split_records(body)[0]:
+                record = codec.decode_record(packed[handover.RECORD_LENGTH.size :])
+                if isinstance(record, v1.Answered):
+                    recent.told(record, engine.uncertified)
 
     async def answer_source(infer: Infer, data: bytes) -> Reply | Refused:
         if not sparing.takes_from_source():
@@ -204,6 +230,11 @@ async def work(order: handover.WorkerOrder) -> int:
     gc.collect()
     gc.freeze()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, retire.set)
+    if order.remembers:
+        with contextlib.suppress(TimeoutError):  # then it serves all the same
+            await asyncio.wait_for(remembered.wait(), REMEMBER_S)
+    remember()
+    serving.set()
     api.start()
     line.send(
         handover.Ready(

@@ -75,6 +75,8 @@ class WorkerOrder(Struct, frozen=True, forbid_unknown_fields=True):
     """A worker that starts after an alarm does not answer by what was found broken."""
     place: Workplace | None = None
     """None for a worker that keeps nothing and looks nothing up."""
+    remembers: bool = False
+    """Whether `Remember` is the first thing it hears, to be waited for before it serves."""
     queue: int = 64
     """Requests it may have at once."""
     nice: int = 0
@@ -223,6 +225,10 @@ class Conditions(Struct, frozen=True, tag_field="op", tag="conditions", omit_def
     """What a second of waiting costs, in right answers."""
 
 
+class Remember(Struct, frozen=True, tag_field="op", tag="remember"):
+    """What workers before and beside this one answered. The body is records as in the pipe."""
+
+
 class Retire(Struct, frozen=True, tag_field="op", tag="retire"):
     """Stop accepting, finish, end."""
 
@@ -250,7 +256,7 @@ FromWorker = (
     | SourceSaid
     | Drained
 )
-ToWorker = Answer | NoAnswer | Conditions | Terms | Sparing | Retire
+ToWorker = Answer | NoAnswer | Conditions | Terms | Sparing | Remember | Retire
 
 _encoder = msgspec.json.Encoder()
 _from_worker = msgspec.json.Decoder(FromWorker)
@@ -310,6 +316,19 @@ def escalation_of(said: Escalate, body: bytes | bytearray, device: str) -> v1.Es
         timeout_ms=said.timeout_ms,
         inputs=(v1.Tensor(head.name, head.datatype, head.shape, bytes(body)),),
     )
+
+
+def split_records(data: bytes | bytearray) -> tuple[list[bytes], int]:
+    """Whole records, each with its length before it, and where the first that is cut off begins."""
+    found, start, size = [], 0, RECORD_LENGTH.size
+    while len(data) - start >= size:
+        (length,) = RECORD_LENGTH.unpack_from(data, start)
+        end = start + size + length
+        if len(data) < end:
+            break
+        found.append(bytes(data[start:end]))
+        start = end
+    return found, start
 
 
 def pack_record(record: v1.Record) -> bytes | None:

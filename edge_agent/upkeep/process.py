@@ -21,6 +21,7 @@ from edge_agent.cloud.line import Line
 from edge_agent.errors import PackageDoesNotRun, WorkerFailed
 from edge_agent.sdk.wire import Frame
 from edge_agent.upkeep.records import PipeReader
+from edge_agent.upkeep.said import Said
 from edge_agent.workplace import SourceSettings, SourceState, Workplace
 from sync.errors import MalformedMessage, WireError
 from sync.wire import codec, v1
@@ -60,7 +61,9 @@ class Ears(Protocol):
 class WorkerProcess:
     """Made by `start`; `gone` ends with the exit code."""
 
-    def __init__(self, child: subprocess.Popen[bytes], pipe: int, ears: Ears, task: str) -> None:
+    def __init__(
+        self, child: subprocess.Popen[bytes], pipe: int, ears: Ears, task: str, said: Said
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.pid = child.pid
         self.ready: asyncio.Future[handover.Ready] = loop.create_future()
@@ -70,6 +73,7 @@ class WorkerProcess:
         self._child = child
         self._ears = ears
         self._task = task
+        self._said = said
         self._begun = b""
         self._pipe_ended: asyncio.Future[None] = loop.create_future()
         self._line: Line  # both from `start`, before the worker can have said anything
@@ -91,6 +95,7 @@ class WorkerProcess:
         nice: int,
         listening: socket.socket,
         ears: Ears,
+        said: Said,
     ) -> "WorkerProcess":
         """Start a worker that serves `listening`. Raises `WorkerFailed`."""
         ours, theirs = socket.socketpair()
@@ -110,6 +115,7 @@ class WorkerProcess:
             source=source,
             terms=terms,
             place=place,
+            remembers=True,
             queue=queue,
             nice=nice,
         )
@@ -122,9 +128,10 @@ class WorkerProcess:
         finally:
             theirs.close()
             os.close(write_end)
-        process = cls(child, read_end, ears, task)
+        process = cls(child, read_end, ears, task, said)
         process._line = await Line.open(ours, process._heard)
-        process._line.gone.add_done_callback(lambda _: process._pipe.look())
+        process._line.gone.add_done_callback(lambda _: process._line_ends())
+        said.join(process, lambda records: process._line.send(handover.Remember(), records))
         process.gone = asyncio.create_task(process._end())
         return process
 
@@ -172,6 +179,10 @@ class WorkerProcess:
             case handover.Drained():
                 self.drained = True
 
+    def _line_ends(self) -> None:
+        self._said.leave(self)
+        self._pipe.look()
+
     def _pipe_ends(self) -> None:
         if self._begun:
             log.error("worker.record_cut_off pid=%d bytes=%d", self.pid, len(self._begun))
@@ -179,27 +190,26 @@ class WorkerProcess:
 
     def _take(self, read: bytes) -> None:
         data = self._begun + read
-        start, size = 0, handover.RECORD_LENGTH.size
-        while len(data) - start >= size:
-            (length,) = handover.RECORD_LENGTH.unpack_from(data, start)
-            end = start + size + length
-            if len(data) < end:
-                break
+        whole, end = handover.split_records(data)
+        self._begun = data[end:]
+        answered = []
+        for packed in whole:
             try:
-                record = codec.decode_record(data[start + size : end])
+                record = codec.decode_record(packed[handover.RECORD_LENGTH.size :])
             except WireError as error:
                 log.error("worker.bad_record pid=%d why=%s", self.pid, error)
                 self._ears.missed(1)
-            else:
-                match record:
-                    case v1.Answered():
-                        self._ears.record(record)
-                    case v1.Skipped():
-                        self._ears.skipped(record)
-                    case v1.Revised() | v1.Feedback() | v1.Alarm() | v1.Health():
-                        pass  # those are the supervisor's own
-            start = end
-        self._begun = data[start:]
+                continue
+            match record:
+                case v1.Answered():
+                    answered.append(packed)
+                    self._ears.record(record)
+                case v1.Skipped():
+                    self._ears.skipped(record)
+                case v1.Revised() | v1.Feedback() | v1.Alarm() | v1.Health():
+                    pass  # those are the supervisor's own
+        if answered:
+            self._said.add(self, answered)
 
     async def _end(self) -> int:
         await self._pipe_ended

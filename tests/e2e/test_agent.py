@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,28 @@ def test_a_new_version_takes_over_without_dropping_a_request(
         stop.set()
         for asker in askers:
             asker.join()
+        last = [answer for answer in answers if answer.version == "1.0.0"][-1]
+        again = client.infer(easy(2), deadline_ms=3000, request_id=last.request_id)
+    assert _but_for_the_way(again) == _but_for_the_way(last), "the new worker was told"
     assert troubles == []
     assert {answer.version for answer in answers} == {"1.0.0", "2.0.0"}
     assert answers[-1].version == "2.0.0"
+
+
+def _but_for_the_way(answer: Answer) -> Answer:
+    return replace(answer, timings=replace(answer.timings, round_trip_us=0))
+
+
+def test_a_request_that_comes_again_after_a_kill_gets_the_same_answer(agent: Agent) -> None:
+    with agent.client() as client:
+        before = client.infer(easy(1), deadline_ms=3000, request_id="once")
+        (task,) = agent.status()["tasks"]
+        os.kill(task["pid"], signal.SIGKILL)
+        again = client.infer(easy(2), deadline_ms=30_000, request_id="once")
+        other = client.infer(easy(2), deadline_ms=30_000, request_id="twice")
+    assert _but_for_the_way(again) == _but_for_the_way(before)
+    assert other.label == "right"
+    until(lambda: agent.status()["issued"] == 2, what="both counted once")
 
 
 def test_an_archive_altered_on_the_gateways_disk_is_refused_and_reported(
