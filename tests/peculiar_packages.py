@@ -65,14 +65,14 @@ def act(sample):
     if deed == {CRASHES}:
         os.kill(os.getpid(), 11)
     if deed == {LEAKS}:
-        kept.append(np.ones(8 << 20, np.uint8))
+        kept.append(np.ones({LEAK_BYTES}, np.uint8))
     if deed == {IS_NAN}:
         return np.full(2, np.nan, np.float32)
     time.sleep({TAKES_S})
     return np.ascontiguousarray(sample[::-1])
 """
 SLEEPS, SPINS, CRASHES, LEAKS, IS_NAN = 101.0, 102.0, 103.0, 104.0, 105.0
-LEAK_BYTES = 8 << 20
+LEAK_BYTES = 2 << 20
 
 
 def build_acting(
@@ -89,6 +89,7 @@ def build_acting(
         "LEAKS": LEAKS,
         "IS_NAN": IS_NAN,
         "TAKES_S": takes_s,
+        "LEAK_BYTES": LEAK_BYTES,
     }
     source = ACTS
     for name, number in named.items():

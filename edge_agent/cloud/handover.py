@@ -29,8 +29,8 @@ from models.calibrate.curve import Curve
 from sync.errors import MalformedMessage
 from sync.wire import codec, v1
 
-BEAT_S = 0.5
-"""Between two `Alive`."""
+BEAT_S = 1.0
+"""Between two `Alive`, and half of it while the model runs: each costs an idle device a wake-up."""
 VARIABLE = "LONGSTOP_WORKER"
 RECORD_LENGTH = struct.Struct("<H")
 MAX_RECORD = 4096
@@ -171,7 +171,7 @@ class SourceSaid(Struct, frozen=True, tag_field="op", tag="source"):
 
 
 class Alive(Struct, frozen=True, tag_field="op", tag="alive"):
-    """The worker's loop turns; said every half second once it serves."""
+    """The worker's loop turns; said every `BEAT_S` once it serves."""
 
     running_s: float
     """How long the model has been on the run it is on; 0 for none."""

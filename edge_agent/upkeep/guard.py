@@ -6,6 +6,7 @@ It is made when the worker says that it serves, and closed when the worker is go
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, assert_never
 
 from edge_agent.cloud.handover import Alive
@@ -47,6 +48,7 @@ class Guard:
         self._memory_bytes = memory_bytes
         self._on_over = on_over
         self._over = False
+        self._starved_s = starved_s(process.pid)
         self._timer: asyncio.TimerHandle | None = None
         self._watch: Watch
         self._take(watchdog.begun(policy, clock.monotonic()))
@@ -96,4 +98,15 @@ class Guard:
                     assert_never(effect)
 
     def _wake(self, asked: float) -> None:
-        self._take(watchdog.step(self._watch, watchdog.Woke(asked), self._clock.monotonic()))
+        before, self._starved_s = self._starved_s, starved_s(self._process.pid)
+        woke = watchdog.Woke(asked, max(0.0, self._starved_s - before))
+        self._take(watchdog.step(self._watch, woke, self._clock.monotonic()))
+
+
+def starved_s(pid: int) -> float:
+    """How long a process's first thread has waited for a processor since it began; 0: unknown."""
+    try:
+        _, waited_ns, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return 0.0
+    return int(waited_ns) / 1e9

@@ -1,12 +1,13 @@
 """When a worker that is up does nothing any more. (core)
 
 Rules:
-1. A worker says twice a second that its loop turns, and how long the model has been on one run.
+1. A worker says every second that its loop turns, and how long the model has been on one run.
 2. It hangs when it has been silent, or the model on one run, for longer than the larger of
    `least_s` and `times` times the 99th percentile of that model's runs.
 3. A model that runs in the worker's loop is silent while it runs: that is the same thing.
 4. Time in which nobody ran counts for nothing: a machine that slept, a container that was paused.
-   We know it by our own wake-up, which is late as well, or by the beat that comes after it.
+   We know it by our own wake-up, which is late as well, or by the beat that comes after it. Nor
+   does time in which the worker wanted a processor and others had them all.
 5. A worker is killed once. What it was asked comes again, from callers whose deadline allows it.
 """
 
@@ -22,7 +23,8 @@ LATE_S = 0.5
 class WatchdogPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     """The numbers of the rules above; they stand in the settings."""
 
-    least_s: Annotated[float, Meta(ge=1.0)] = 2.0
+    least_s: Annotated[float, Meta(ge=2.0)] = 2.0
+    """Two beats: less would kill whoever misses one."""
     times: Annotated[float, Meta(ge=1.0)] = 10.0
     start_s: Annotated[float, Meta(gt=0.0)] = 60.0
     """A worker that does not serve by then never will; loading takes a second on a slow device."""
@@ -55,6 +57,8 @@ class Woke(Struct, frozen=True):
     """The time asked for by `WakeAt` has come; `asked` is that time."""
 
     asked: float
+    starved_s: float = 0.0
+    """How long the worker has waited for a processor since it was last asked."""
 
 
 Event = Beaten | Woke
@@ -100,9 +104,10 @@ def step(state: Watch, event: Event, now: float) -> Step:
             if running_s - excused_s > heard.limit_s:
                 return _kill(heard, f"the model has been on one run for {running_s:.1f} s")
             return Step(heard)
-        case Woke(asked):
-            if now > asked + LATE_S:
-                state = replace(state, heard_at=now)  # Rule 4.
+        case Woke(asked, starved_s):
+            late = now > asked + LATE_S
+            heard_at = now if late else min(now, state.heard_at + starved_s)
+            state = replace(state, heard_at=heard_at)  # Rule 4.
             due = state.heard_at + state.limit_s
             if now < due:
                 return Step(state, (WakeAt(due),))

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.bench import agent, cascade, certificates, deadline, monitor, preparation, serving
+from tests.bench import agent, cascade, certificates, deadline, monitor, preparation, serving, soak
 from tests.bench.cascade_halves import CascadeRow, cut_in_halves, judged_rows
 from tests.bench.cascade_tasks import Answers
 from tests.bench.certificates import RuleRow
@@ -49,6 +49,7 @@ MONITOR = (
     "rolling_mean_false_alarm",
 )
 DEADLINE = ("overrun_p99_ms", "unanswered")
+SOAK = ("rss_slope_kb_per_min", "dropped")
 BENCHES: dict[str, tuple[type[Setting], tuple[str, ...]]] = {
     "agent": (agent.AgentFigures, AGENT),
     "serving": (serving.ServingFigures, SERVING),
@@ -57,6 +58,7 @@ BENCHES: dict[str, tuple[type[Setting], tuple[str, ...]]] = {
     "cascade": (cascade.CascadeFigures, CASCADE),
     "monitor": (monitor.MonitorFigures, MONITOR),
     "deadline": (deadline.DeadlineFigures, DEADLINE),
+    "soak": (soak.SoakFigures, SOAK),
 }
 ROWS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "agent": (InputRow, ProcessRow, StartRow, KillRow, SwapRow, DecideRow),
@@ -66,6 +68,7 @@ ROWS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "cascade": (CascadeRow, cascade.Limit),
     "monitor": (monitor.MonitorRow,),
     "deadline": (deadline.DeadlineRow,),
+    "soak": (soak.SoakRow, soak.EventRow),
 }
 CASCADE_ROW = (
     "task eps delta edge_accuracy cloud_accuracy system_accuracy escalated oracle_escalated "
