@@ -68,6 +68,11 @@ class Revisions:
             [(client, one) for one in request_ids],
         )
 
+    def newest_expiry(self) -> float | None:
+        """When the youngest ends."""
+        found: float | None = self._run("SELECT max(expires) FROM revision").fetchone()[0]
+        return found
+
     def count(self) -> int:
         value: int = self._run("SELECT count(*) FROM revision").fetchone()[0]
         return value

@@ -77,6 +77,8 @@ class Outbox:
         self._arrived = asyncio.Event()
         self._hurry = asyncio.Event()
         self._news = asyncio.Event()
+        self._aged = clock.wall()
+        self._opened = clock.monotonic()
         self._linger_s = settings.linger_ms / 1000
         self._may_go = asyncio.Event()
         self._may_go.set()
@@ -114,7 +116,9 @@ class Outbox:
         except BaseException:
             os.close(lock)
             raise
-        return cls(store, lock, clock, runner, settings, chance)
+        outbox = cls(store, lock, clock, runner, settings, chance)
+        outbox._aged = await runner.submit(partial(store.age_at, clock.wall()))
+        return outbox
 
     async def close(self) -> None:
         """Store what was put, then let go of the database. Delivery must have been stopped."""
@@ -177,8 +181,7 @@ class Outbox:
 
     async def revisions(self, client: str, limit: int) -> tuple[v1.Revised, ...]:
         """What waits for this client, oldest first."""
-        now = self._clock.wall()
-        return await self._on_store(partial(self._store.revisions, client, limit, now))
+        return await self._on_store(partial(self._store.revisions, client, limit, self._age()))
 
     async def take(self, client: str, request_ids: Sequence[str]) -> None:
         """This client has these revisions."""
@@ -236,7 +239,7 @@ class Outbox:
             puts = [one.put for one in group]
             try:
                 numbers = await self._on_store(
-                    partial(self._store.commit, puts, self._clock.wall())
+                    partial(self._store.commit, puts, self._clock.wall(), age=self._age())
                 )
             except Exception as error:  # noqa: BLE001 - handed to everybody who waits for it
                 for one in group:
@@ -247,6 +250,10 @@ class Outbox:
                 if not one.number.done():
                     one.number.set_result(number)
             self._news.set()
+
+    def _age(self) -> float:
+        """What revisions grow old by: a clock that is set does not make them older."""
+        return self._aged + (self._clock.monotonic() - self._opened)
 
     def _on_store(self, call: Callable[[], T]) -> Awaitable[T]:
         return self._runner.submit(call)

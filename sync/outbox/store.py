@@ -126,11 +126,12 @@ class Store:
 
     # -- giving numbers
 
-    def commit(self, puts: Sequence[Put], now: float) -> list[int]:
+    def commit(self, puts: Sequence[Put], now: float, *, age: float | None = None) -> list[int]:
         """Number these records in order and store all that belongs to them. Raises `OutboxFull`.
 
         A put that settles a question which no longer stands changes nothing and gets 0: whoever
-        settled it first has issued the revision.
+        settled it first has issued the revision. `age` is what revisions grow old by, `now` where
+        nothing else is said.
         """
         with self._transaction():
             issued: list[v1.Record] = []
@@ -143,7 +144,7 @@ class Store:
                 if put.escalation is not None and isinstance(put.record, v1.Answered | v1.Revised):
                     self._keep_question(put.record.client, put.escalation, now)
                 if put.revision_for is not None and isinstance(put.record, v1.Revised):
-                    self._keep_revision(put.revision_for, put.record, now)
+                    self._keep_revision(put.revision_for, put.record, now if age is None else age)
             numbers = iter(self._number(issued, now))
             return [next(numbers) if counted else 0 for counted in counts]
 
@@ -229,6 +230,19 @@ class Store:
         """What waits for this client, oldest first."""
         with _translation():
             return self._revisions.waiting(client, limit, now)
+
+    def age_at(self, now: float) -> float:
+        """What revisions are to be aged by when the clock says `now` and they were kept before.
+
+        A clock that has been set meanwhile is not believed: while it was away the device has aged
+        by half of what a revision may at most, so that no jump ends them all.
+        """
+        with _translation():
+            newest = self._revisions.newest_expiry()
+        if newest is None:
+            return now
+        kept = newest - self._limits.revision_ttl_s
+        return min(max(now, kept), kept + self._limits.revision_ttl_s / 2)
 
     def take(self, client: str, request_ids: Sequence[str]) -> None:
         """This client has these revisions."""
