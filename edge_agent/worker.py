@@ -154,7 +154,13 @@ async def work(order: handover.WorkerOrder) -> int:
     pipe = RecordPipe(order.record_fd, lambda count: line.send(handover.Missed(count)))
     audits: SupervisorAudits | None = None
     place = order.place
-    if place is not None and place.audit_share and (secret := key.read(Path(place.data))):
+    promises = engine.threshold is not None and engine.signed.feasible
+    if (
+        promises
+        and place is not None
+        and place.audit_share
+        and (secret := key.read(Path(place.data)))
+    ):
         chosen = Audits(secret, place.audit_share)
         audits = SupervisorAudits(line, chosen)
     cascade = Cascade(

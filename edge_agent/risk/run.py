@@ -233,8 +233,11 @@ class Risk:
         It is issued before it is remembered: an end between the two makes it come twice, and the
         gateway keeps the first.
         """
-        if await self._runner.submit(partial(self._store.knows_feedback, said.request_id)):
-            return False
+        try:
+            if await self._runner.submit(partial(self._store.knows_feedback, said.request_id)):
+                return False
+        except sqlite3.Error as error:
+            log.error("risk.unreadable why=%s", error)  # the gateway keeps the first word anyway
         await issue(said)
         label = self._answers.get(said.request_id)
         for watch in self._watches.values():
@@ -247,7 +250,7 @@ class Risk:
         if right is not None:
             self._compared += 1
             self._right += right
-        await self._runner.submit(partial(self._store.add_feedback, said.request_id, right=right))
+        self._write(partial(self._store.add_feedback, said.request_id, right=right))
         return True
 
     def feedback_counts(self) -> tuple[int, int]:
@@ -341,23 +344,31 @@ class Risk:
             if not self._line.quiet():
                 await asyncio.sleep(LOOK_S)
                 continue
-            place, (key, request_id, _) = next(iter(self._questions.items()))
-            question = await self._runner.submit(partial(self._store.question, place))
-            if question is None:
-                self._questions.pop(place, None)
-                self._watches[key].missing(request_id, self._clock.wall())
-                continue
+            try:
+                pause_s = await self._send_one(next(iter(self._questions)))
+            except Exception:  # the outermost loop: log, wait, go on
+                log.exception("risk.sending_fault")
+                pause_s = BUSY_S
+            if pause_s:
+                await asyncio.sleep(pause_s)
+
+    async def _send_one(self, place: int) -> float:
+        """Ask about one audit; gives back how long to wait before the next."""
+        key, request_id, _ = self._questions[place]
+        question = await self._runner.submit(partial(self._store.question, place))
+        said: v1.Escalated | v1.Refused = v1.Refused("unreadable", "gone", permanent=True)
+        if question is not None:
             said = await self._line.audit(question)
-            match said:
-                case v1.Escalated():
-                    self.answered(said)
-                    # Whatever it said, it has had its turn.
-                    self._questions.pop(place, None)
-                case v1.Refused(permanent=True):
-                    self._questions.pop(place, None)
-                    self._watches[key].missing(request_id, self._clock.wall())
-                case v1.Refused():
-                    await asyncio.sleep(max(BUSY_S, said.retry_after_s))
+        match said:
+            case v1.Escalated():
+                self.answered(said)
+            case v1.Refused(permanent=True):
+                self._watches[key].missing(request_id, self._clock.wall())
+            case v1.Refused():
+                return max(BUSY_S, said.retry_after_s)
+        # Whatever was said, it has had its turn.
+        self._questions.pop(place, None)
+        return 0.0
 
     def _write(self, call: Callable[[], None]) -> None:
         # Begun at once, so that what is written keeps its order.
