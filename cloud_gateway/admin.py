@@ -3,6 +3,7 @@
 The signing key is made, kept and used here, and its private half never enters the gateway's folder.
 """
 
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -41,8 +42,14 @@ class Admin:
     """A gateway, as its operator speaks to it. Every call raises `AdminError`s."""
 
     def __init__(
-        self, url: str, token: str, *, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        token: str,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        certificate: str = "",
     ) -> None:
+        """`certificate`: a file with the gateway's own identity, believed beside the known ones."""
         self._client = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {token}"},
@@ -50,6 +57,7 @@ class Admin:
             transport=transport,
             # A proxy from the environment must not see the admin token.
             trust_env=False,
+            verify=_believing(certificate),
         )
         self._url = url
 
@@ -138,11 +146,22 @@ class Admin:
         raise GatewayRefused(told.code, told.status, told.detail)
 
 
+def _believing(certificate: str) -> ssl.SSLContext:
+    made = ssl.create_default_context()
+    if certificate:
+        made.load_verify_locations(certificate)
+        # The file lies beside the gateway's own data: itself is enough, whoever made it.
+        made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return made
+
+
 def open_admin(data: Path, url: str | None, token_file: Path | None) -> Admin:
     """The gateway that runs on a data folder, or the one named. Raises `GatewayUnreachable`."""
+    certificate = ""
     if url is None:
         try:
-            url = msgspec.json.decode((data / ADDRESS).read_bytes(), type=Serving).gateway
+            serving = msgspec.json.decode((data / ADDRESS).read_bytes(), type=Serving)
+            url, certificate = serving.gateway, serving.certificate
         except FileNotFoundError as error:
             raise GatewayUnreachable(
                 f"no gateway runs on {data}; start it with `longstop-gateway serve --data {data}`, "
@@ -159,7 +178,7 @@ def open_admin(data: Path, url: str | None, token_file: Path | None) -> Admin:
         raise GatewayUnreachable(
             f"the admin token {path} cannot be read ({error.strerror}); name it with --admin-token"
         ) from error
-    return Admin(url, token)
+    return Admin(url, token, certificate=certificate)
 
 
 def make_key(data: Path, private: Path) -> str:

@@ -35,6 +35,7 @@ GatewayError
     |-- DataInUse             another gateway holds this data folder
     |-- DataUnusable          the data folder cannot be made or written
     |-- PortTaken
+    |-- BadIdentity           the files of TLS are no identity
     `-- BrokerFailed          the broker does not start
 
 Every class carries a stable `code` and the HTTP `status` it has on the wire; messages say what
@@ -182,6 +183,10 @@ class DataUnusable(StartError):
 
 class PortTaken(StartError):
     code = "port_taken"
+
+
+class BadIdentity(StartError):
+    code = "bad_identity"
 
 
 class BrokerFailed(StartError):

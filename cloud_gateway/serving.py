@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -17,8 +18,8 @@ import msgspec
 import uvicorn
 
 from cloud_gateway.app import Gateway, create_app
-from cloud_gateway.errors import PortTaken
-from cloud_gateway.settings import Settings
+from cloud_gateway.errors import BadIdentity, PortTaken
+from cloud_gateway.settings import Settings, TlsSettings
 from cloud_gateway.shapes import ADDRESS, Serving
 
 _BACKLOG = 2048
@@ -28,12 +29,14 @@ _KEEP_ALIVE_S = 75
 
 async def serve(settings: Settings, say: Callable[[Serving], None]) -> None:
     """Serve until told to end. Raises `StartError`s and `StorageUnavailable`."""
+    secured = _secured(settings.tls)
     listening = _bind(settings.host, settings.port)
     with contextlib.closing(listening):
         app = create_app(settings)
         gateway: Gateway = app.state.gateway
-        gateway.http_address = _address(settings.host, listening.getsockname()[1])
-        server = _Server(app, gateway)
+        scheme = "http" if secured is None else "https"
+        gateway.http_address = _address(scheme, settings.host, listening.getsockname()[1])
+        server = _Server(app, gateway, settings.tls)
         async with _told_to_end(server), gateway.running():
             if server.should_exit:
                 return
@@ -48,7 +51,7 @@ async def serve(settings: Settings, say: Callable[[Serving], None]) -> None:
 class _Server(uvicorn.Server):
     """uvicorn, with our own signals, and streams that end when it is told to."""
 
-    def __init__(self, app: object, gateway: Gateway) -> None:
+    def __init__(self, app: object, gateway: Gateway, tls: TlsSettings) -> None:
         config = uvicorn.Config(
             app,  # type: ignore[arg-type]  # an ASGI application, whatever its class
             http="httptools",
@@ -60,6 +63,8 @@ class _Server(uvicorn.Server):
             timeout_graceful_shutdown=_GRACE_S,
             # Longer than devices pause between heartbeats, so that one connection does.
             timeout_keep_alive=_KEEP_ALIVE_S,
+            ssl_certfile=tls.certificate or None,
+            ssl_keyfile=tls.key or None,
         )
         super().__init__(config)
         self._gateway = gateway
@@ -107,7 +112,23 @@ def _serving(gateway: Gateway) -> Serving:
         mqtt=gateway.broker.address,
         broker=gateway.broker.kind,
         data=str(gateway.settings.data),
+        certificate=gateway.settings.tls.certificate,
     )
+
+
+def _secured(tls: TlsSettings) -> ssl.SSLContext | None:
+    """The files are tried before anything starts. Raises `BadIdentity`."""
+    if not (tls.certificate or tls.key):
+        return None
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        made.load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ValueError) as error:
+        raise BadIdentity(
+            f"--tls-cert {tls.certificate!r} and --tls-key {tls.key!r} are no identity ({error});"
+            " give both, in PEM, the key unencrypted"
+        ) from error
+    return made
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -126,8 +147,8 @@ def _bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _address(host: str, port: int) -> str:
+def _address(scheme: str, host: str, port: int) -> str:
     """How others reach a server bound to `host`."""
     if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         host = socket.gethostname()
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

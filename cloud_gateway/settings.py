@@ -41,6 +41,15 @@ class InferenceSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Requests waiting for one model; further ones are refused as `overloaded`."""
 
 
+class TlsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The gateway's own identity; both files in PEM, both or none."""
+
+    certificate: str = ""
+    """Its identity, with the chain below it: then HTTP is HTTPS."""
+    key: str = ""
+    """Its private key."""
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """What `longstop-gateway serve` takes."""
 
@@ -59,5 +68,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Who may look at the fleet without the admin token: this machine, or everybody."""
     custom_steps: bool = False
     """Whether packages may bring Python code, which then runs with all rights of the gateway."""
+    tls: TlsSettings = TlsSettings()
     broker: BrokerSettings = BrokerSettings()
     inference: InferenceSettings = InferenceSettings()

@@ -21,6 +21,8 @@ class Serving(Struct, frozen=True):
     mqtt: str | None
     broker: str
     data: str
+    certificate: str = ""
+    """File of the gateway's own identity, where it serves HTTPS."""
 
 
 class Problem(Struct, frozen=True, omit_defaults=True):

@@ -62,6 +62,8 @@ def _enroll(options: argparse.Namespace) -> None:
         link=options.link or ("auto" if options.mqtt else "http"),
         public_key=options.key,
         mqtt=options.mqtt,
+        mqtt_tls=options.mqtt_tls,
+        ca=options.ca,
     )
     settings = enroll(
         data, invitation, options.token, check=not options.offline, replace=options.replace
@@ -200,6 +202,10 @@ def _parser() -> Parser:
     enroll = _verb(verbs, "enroll", _enroll, "make this machine a device of a gateway")
     enroll.add_argument("--gateway", required=True, metavar="URL", help="as in http://HOST:PORT")
     enroll.add_argument("--mqtt", default="", metavar="HOST:PORT", help="the broker")
+    enroll.add_argument("--mqtt-tls", action="store_true", help="the broker speaks TLS")
+    enroll.add_argument(
+        "--ca", type=Path, metavar="FILE", help="PEM of whom to believe, where an address is https"
+    )
     enroll.add_argument("--device", required=True, metavar="NAME", help="as the gateway knows it")
     enroll.add_argument("--token", required=True, help="shown once by `device add`")
     enroll.add_argument("--key", required=True, help="signs packages: ed25519:…")

@@ -65,7 +65,7 @@ def _open(table: FeatureTable, place: Workplace, clock: Clock) -> FeatureSource:
             from models.pipeline.features_http import HttpFeatures, over_connections
 
             token = Path(place.token_file).read_text(encoding="utf-8").strip()
-            return HttpFeatures(over_connections(place.gateway, token), path)
+            return HttpFeatures(over_connections(place.gateway, token, place.tls), path)
         case FeastView(repository, view, entity):
             from models.pipeline.features_feast import FeastFeatures
 

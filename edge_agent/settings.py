@@ -32,6 +32,7 @@ from sync import settings
 from sync.errors import SettingsError
 from sync.outbox.run import OutboxSettings
 from sync.transport.failover import Policy
+from sync.transport.tls import TlsFiles
 
 PREFIX = "LONGSTOP_AGENT_"
 FILE = "agent.toml"
@@ -53,7 +54,7 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     device: Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,62})?\Z")] = ""
     """The name the gateway knows this device by."""
-    gateway: Annotated[str, Meta(pattern=r"^(http://[^\s/]+)?\Z")] = ""
+    gateway: Annotated[str, Meta(pattern=r"^(https?://[^\s/]+)?\Z")] = ""
     """Address of the gateway, as in http://192.0.2.7:8080; empty for a device without one."""
     mqtt: Annotated[str, Meta(pattern=r"^([^\s/]+:\d+)?\Z")] = ""
     """Host and port of the broker; needed unless `link = "http"`."""
@@ -62,6 +63,10 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     auto: the preferred way while it works, else the other.
     """
+    tls: TlsFiles = TlsFiles()
+    """Whom this device believes and who it is, where an address begins with https or `mqtt_tls`."""
+    mqtt_tls: bool = False
+    """Whether the broker speaks TLS."""
     prefer: Literal["mqtt", "http"] = "mqtt"
     """The way `link = "auto"` uses while it works."""
     failover: Policy = Policy()
@@ -136,6 +141,7 @@ def workplace(loaded: AgentSettings, data: Path) -> Workplace:
         data=str(data.absolute()),
         gateway=loaded.gateway,
         token_file=str(token_file(loaded, data).absolute()),
+        tls=loaded.tls,
         custom_steps=loaded.custom_steps,
         features=loaded.features,
         runtime=loaded.runtime,

@@ -491,7 +491,7 @@ class Supervisor:
         from sync.transport.http import HttpTransport
 
         try:
-            http = HttpTransport(self._settings.gateway, secret)
+            http = HttpTransport(self._settings.gateway, secret, files=self._settings.tls)
         except ValueError as error:
             raise SettingsError(f"gateway: {error}") from error
         self._resent.append(lambda: http.resent)
@@ -502,7 +502,13 @@ class Supervisor:
 
         settings = self._settings
         host, _, port = settings.mqtt.rpartition(":")
-        return MqttTransport(host.strip("[]"), int(port), device=settings.device, token=secret)
+        return MqttTransport(
+            host.strip("[]"),
+            int(port),
+            device=settings.device,
+            token=secret,
+            files=settings.tls if settings.mqtt_tls else None,
+        )
 
     def _tariff(self) -> Tariff | None:
         try:
@@ -534,7 +540,10 @@ class Supervisor:
         else:
             secret_file = token_file(self._settings, self._data)
             source = job.FromGateway(
-                self._settings.gateway, str(secret_file), self._settings.public_key
+                self._settings.gateway,
+                str(secret_file),
+                self._settings.public_key,
+                self._settings.tls,
             )
         return await self._fetch_process.bring(task, version, source)
 

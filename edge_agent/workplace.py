@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from sync.transport.tls import TlsFiles
+
 
 class SqliteTable(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="sqlite"):
     """Features from a table of an SQLite file on the device."""
@@ -190,6 +192,7 @@ class Workplace(Struct, frozen=True, forbid_unknown_fields=True):
     gateway: str = ""
     token_file: str = ""
     """Both for features from the gateway alone."""
+    tls: TlsFiles = TlsFiles()
     custom_steps: bool = False
     """Whether a package may run Python code of its own."""
     features: dict[str, FeatureTable] = {}

@@ -3,7 +3,8 @@
 SyncError
 |-- LinkError                 the message did not get through, or nobody can tell
 |   |-- LinkDown              there is no connection now
-|   |   `-- LinkUnauthorised  the other side does not know this device, or its token
+|   |   |-- LinkUnauthorised  the other side does not know this device, or its token
+|   |   `-- LinkUntrusted     the other side's TLS identity cannot be believed, or it refused ours
 |   `-- LinkTimeout           sent, and no reply in time: the other side may have acted on it
 |-- WireError                 bytes that do not say what they should
 |   |-- MalformedMessage
@@ -39,6 +40,10 @@ class LinkDown(LinkError):
 
 class LinkUnauthorised(LinkDown):
     code = "unauthorised"
+
+
+class LinkUntrusted(LinkDown):
+    code = "untrusted"
 
 
 class LinkTimeout(LinkError):

@@ -86,7 +86,7 @@ class Program:
 class Gateway(Program):
     """`longstop-gateway serve`, with a signing key; its operator is this test."""
 
-    def __init__(self, folder: Path, *, broker: str = "none") -> None:
+    def __init__(self, folder: Path, *, broker: str = "none", words: tuple[str, ...] = ()) -> None:
         self.folder = folder
         self.data = folder / "gateway"
         self._key = folder / "publisher.key"
@@ -99,6 +99,7 @@ class Gateway(Program):
                 "serve",
                 *("--data", str(self.data), "--port", "0", "--mqtt-port", "0"),
                 *("--broker", broker, "--json"),
+                *words,
             ],
             folder / "gateway.log",
         )

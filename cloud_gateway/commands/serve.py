@@ -26,6 +26,8 @@ def arguments(verbs: "Verbs") -> None:
         choices=("auto", "mosquitto", "amqtt", "none"),
         help="which MQTT broker to start; auto takes mosquitto where it is installed (auto)",
     )
+    serve.add_argument("--tls-cert", metavar="FILE", help="identity in PEM: serve HTTPS")
+    serve.add_argument("--tls-key", metavar="FILE", help="its private key in PEM")
     serve.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
     serve.add_argument(
         "--set", action="append", default=[], metavar="A.B=C", help="one setting; may be repeated"
@@ -62,6 +64,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         "port": options.port,
         "broker.port": options.mqtt_port,
         "broker.kind": options.broker,
+        "tls.certificate": options.tls_cert,
+        "tls.key": options.tls_key,
     }
     flags = [f"{name}={value}" for name, value in told.items() if value is not None]
     return grammar.load(

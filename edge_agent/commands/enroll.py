@@ -4,17 +4,22 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from edge_agent import settings
 from edge_agent.errors import AlreadyEnrolled, GatewayUnreachable
 from edge_agent.settings import AgentSettings
+from sync.errors import LinkUntrusted
+from sync.transport import tls
+from sync.transport.tls import TlsFiles
 
 ANSWER_S = 5.0
+AUTHORITY = "ca.pem"
 
 
 class Invitation(Struct, frozen=True):
@@ -25,6 +30,9 @@ class Invitation(Struct, frozen=True):
     link: str
     public_key: str
     mqtt: str = ""
+    mqtt_tls: bool = False
+    ca: Path | None = None
+    """File of the authority that the gateway's identity comes from; copied into the data folder."""
 
 
 def enroll(
@@ -32,37 +40,64 @@ def enroll(
 ) -> AgentSettings:
     """Write `agent.toml` and the token, and give back the settings.
 
-    Raises `AlreadyEnrolled`, `GatewayUnreachable`, `BadKey`, `SettingsError`; nothing is written
-    then.
+    Raises `AlreadyEnrolled`, `GatewayUnreachable`, `LinkUntrusted`, `BadKey`, `SettingsError`;
+    nothing is written then.
     """
     from sync.trust.keys import load_public
 
     load_public(invitation.public_key)
-    wanted = {key: value for key, value in structs.asdict(invitation).items() if value}
+    wanted = _settings_of(invitation, data)
+    # What JSON writes for a text or a truth is TOML too.
+    text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in wanted.items())
     file = data / settings.FILE
-    if file.exists() and not replace and tomllib.loads(file.read_text()) != wanted:
+    if file.exists() and not replace and tomllib.loads(file.read_text()) != tomllib.loads(text):
         raise AlreadyEnrolled(
             f"{file} holds settings already; add --replace to begin anew with only these, or give"
             " this device a data folder of its own (--data)"
         )
     loaded = settings.load(
-        data, environ={}, overrides=[f"{key}={value}" for key, value in wanted.items()]
+        data,
+        environ={},
+        overrides=[
+            f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+            for key, value in wanted.items()
+        ],
     )
+    believed = TlsFiles("" if invitation.ca is None else str(invitation.ca))
+    secured = tls.context(believed) if loaded.gateway.startswith("https:") else None
+    authority = None if invitation.ca is None else invitation.ca.read_text(encoding="ascii")
     if check:
-        _check_gateway(loaded.gateway, token)
+        _check_gateway(loaded.gateway, token, secured)
         if loaded.mqtt and loaded.link != "http":
             _check_broker(loaded.mqtt)
     data.mkdir(parents=True, exist_ok=True)
     _write(data / settings.TOKEN, f"{token}\n", 0o600)
-    # What JSON writes for a text is a TOML text too.
-    lines = [f"{key} = {json.dumps(value)}\n" for key, value in wanted.items()]
-    _write(file, "".join(lines), 0o644)
+    if authority is not None:
+        _write(data / AUTHORITY, authority, 0o644)
+    _write(file, text, 0o644)
     return loaded
 
 
-def _check_gateway(gateway: str, token: str) -> None:
+def _settings_of(invitation: Invitation, data: Path) -> dict[str, str | bool]:
+    """Settings by their dotted names."""
+    wanted: dict[str, str | bool] = {
+        "device": invitation.device,
+        "gateway": invitation.gateway,
+        "link": invitation.link,
+        "public_key": invitation.public_key,
+        "mqtt": invitation.mqtt,
+        "mqtt_tls": invitation.mqtt_tls,
+        "tls.ca_file": "" if invitation.ca is None else str(data.absolute() / AUTHORITY),
+    }
+    return {key: value for key, value in wanted.items() if value}
+
+
+def _check_gateway(gateway: str, token: str, secured: ssl.SSLContext | None) -> None:
     """Somebody answers there, and takes this token."""
-    connection = http.client.HTTPConnection(urlsplit(gateway).netloc, timeout=ANSWER_S)
+    place = urlsplit(gateway).netloc
+    connection = http.client.HTTPConnection(place, timeout=ANSWER_S)
+    if secured is not None:
+        connection = http.client.HTTPSConnection(place, timeout=ANSWER_S, context=secured)
     try:
         # No such release: a gateway says so to its devices alone.
         connection.request(
@@ -71,6 +106,9 @@ def _check_gateway(gateway: str, token: str) -> None:
         answer = connection.getresponse()
         answer.read()
     except (OSError, http.client.HTTPException) as error:
+        found = tls.trouble(place, error)
+        if isinstance(found, LinkUntrusted):
+            raise found from error
         raise GatewayUnreachable(
             f"nobody answers at {gateway}: {error!r}; start the gateway, correct the address, or"
             " add --offline to enrol without asking"

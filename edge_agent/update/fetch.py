@@ -33,7 +33,8 @@ from models import package
 from models.errors import ModelsError, PackageError
 from models.manifest import Role
 from models.release import MAX_DOCUMENT, Release, check_archive, check_manifest, open_signed
-from sync.errors import TrustError
+from sync.errors import LinkUntrusted, SettingsError, TrustError
+from sync.transport import tls
 from sync.trust.keys import load_public
 
 FETCHED, NOT_FETCHED = 0, 3
@@ -76,7 +77,12 @@ def perform(job: Job) -> Outcome:
     except httpx.HTTPStatusError as error:
         told = _problem(error.response)
         return Failed(told.code, f"the gateway said {error.response.status_code}: {told.detail}")
+    except SettingsError as error:
+        return Failed(error.code, str(error))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
+        found = tls.trouble("the gateway", error)
+        if isinstance(found, LinkUntrusted):
+            return Failed(found.code, str(found))
         return Failed("link_down", f"the gateway could not be read: {error!r}")
     except OSError as error:
         return Failed("disk", f"{error.filename or job.home} cannot be used: {error.strerror}")
@@ -97,6 +103,7 @@ def _download(job: Job, source: FromGateway) -> Outcome:
         headers={"Authorization": f"Bearer {token}", "Accept-Encoding": "identity"},
         timeout=httpx.Timeout(SILENCE_S, connect=CONNECT_S),
         trust_env=False,
+        verify=tls.context(source.tls) if source.url.startswith("https:") else False,
     ) as client:
         release = open_signed(_read(client, "release", MAX_DOCUMENT), key)
         size = release.edge.size

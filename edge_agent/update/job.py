@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from sync.transport.tls import TlsFiles
+
 
 class FromGateway(Struct, frozen=True, tag="gateway"):
     """Download it."""
@@ -9,6 +11,7 @@ class FromGateway(Struct, frozen=True, tag="gateway"):
     url: str
     token_file: str
     public_key: str
+    tls: TlsFiles = TlsFiles()
 
 
 class FromFolder(Struct, frozen=True, tag="folder"):

@@ -17,7 +17,9 @@ import msgspec
 from models.errors import FeatureSourceOut
 from models.pipeline.features import Key, Row
 from sync.errors import LinkError, MalformedMessage
+from sync.transport import tls
 from sync.transport.kept import KeptConnections, Request
+from sync.transport.tls import TlsFiles
 
 MAX_ANSWER = 64 << 10
 
@@ -75,12 +77,21 @@ class HttpFeatures:
         return None if answer.values is None else Row(answer.values, answer.age_s)
 
 
-def over_connections(address: str, token: str) -> Post:
-    """POST to `http://host:port`, on connections that are kept. Raises `ValueError`."""
+def over_connections(address: str, token: str, files: TlsFiles | None = None) -> Post:
+    """POST to `http://host:port` or `https://…`, on connections that are kept.
+
+    Raises `ValueError` for an address that is none, `SettingsError` for a file of TLS.
+    """
     parts = urlsplit(address)
-    if parts.scheme != "http" or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"address {address!r} is not of the form http://host:port")
-    connections = KeptConnections(parts.hostname, parts.port or 80, max_reply=MAX_ANSWER)
+    secured = tls.context(files or TlsFiles()) if parts.scheme == "https" else None
+    connections = KeptConnections(
+        parts.hostname,
+        parts.port or (443 if secured else 80),
+        max_reply=MAX_ANSWER,
+        secured=secured,
+    )
     prefix = parts.path.rstrip("/")
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 

@@ -12,8 +12,10 @@ from urllib.parse import quote, urlsplit
 
 from sync.errors import LinkDown, LinkTimeout, MessageTooLarge
 from sync.runner import ThreadRunner
+from sync.transport import tls
 from sync.transport.kept import KeptConnections, Reply, Request
 from sync.transport.status import refusal
+from sync.transport.tls import TlsFiles
 from sync.wire import codec, live, oip, v1
 
 CONTENT_TYPE = "application/vnd.longstop"
@@ -26,11 +28,30 @@ class HttpTransport:
 
     name = "http"
 
-    def __init__(self, base_url: str, token: str, *, max_bytes: int = codec.MAX_MESSAGE) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        token: str,
+        *,
+        max_bytes: int = codec.MAX_MESSAGE,
+        files: TlsFiles | None = None,
+    ) -> None:
+        """`files` count where the address begins with https.
+
+        Raises `ValueError` for an address that is none, `SettingsError` for a file.
+        """
         parts = urlsplit(base_url)
-        if parts.scheme != "http" or not parts.hostname:
-            raise ValueError(f"gateway address {base_url!r} is not of the form http://host:port")
-        self._connections = KeptConnections(parts.hostname, parts.port or 80, max_reply=max_bytes)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(
+                f"gateway address {base_url!r} is not of the form http://host:port or https://…"
+            )
+        secured = tls.context(files or TlsFiles()) if parts.scheme == "https" else None
+        self._connections = KeptConnections(
+            parts.hostname,
+            parts.port or (443 if secured else 80),
+            max_reply=max_bytes,
+            secured=secured,
+        )
         self._prefix = parts.path.rstrip("/")
         self._token = token
         self._max_bytes = max_bytes

@@ -16,6 +16,7 @@ import http.client
 import io
 import select
 import socket
+import ssl
 import struct
 import termios
 import threading
@@ -26,7 +27,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from sync.errors import LinkDown, LinkTimeout, MalformedMessage
+from sync.errors import LinkError, LinkTimeout, MalformedMessage
+from sync.transport import tls
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -60,11 +62,14 @@ class _Silence(Exception):
 
 
 class KeptConnections:
-    """Connections to one address."""
+    """Connections to one address; over TLS where a context is given."""
 
-    def __init__(self, host: str, port: int, *, max_reply: int) -> None:
+    def __init__(
+        self, host: str, port: int, *, max_reply: int, secured: ssl.SSLContext | None = None
+    ) -> None:
         self._host = host
         self._port = port
+        self._secured = secured
         self._max_reply = max_reply
         self._lock = threading.Lock()
         self._kept: list[_Connection] = []
@@ -83,7 +88,7 @@ class KeptConnections:
         except (OSError, http.client.HTTPException) as error:
             self._forget_kept()
             if kept is None:
-                raise LinkDown(f"{self._host}:{self._port}: {error}") from error
+                raise self._trouble(error, until) from error
         if time.monotonic() >= until:
             raise LinkTimeout(f"{self._host}:{self._port} is silent")
         with self._lock:
@@ -93,7 +98,7 @@ class KeptConnections:
         except _Silence as error:
             raise LinkTimeout(f"{self._host}:{self._port} is silent") from error
         except (OSError, http.client.HTTPException) as error:
-            raise LinkDown(f"{self._host}:{self._port}: {error}") from error
+            raise self._trouble(error, until) from error
 
     def close(self) -> None:
         """Break every connection; whoever waits on one gets `LinkDown`."""
@@ -102,6 +107,12 @@ class KeptConnections:
             for connection in self._all:
                 connection.shut()
         self._forget_kept()
+
+    def _trouble(self, error: Exception, until: float) -> LinkError:
+        place = f"{self._host}:{self._port}"
+        if isinstance(error, TimeoutError) and time.monotonic() >= until:
+            return LinkTimeout(f"{place} was not connected to in the time there was")
+        return tls.trouble(place, error)
 
     def _ask_on(
         self, connection: "_Connection", request: Request, until: float, patience_s: float | None
@@ -119,7 +130,7 @@ class KeptConnections:
 
     def _connect(self, until: float) -> "_Connection":
         timeout_s = min(CONNECT_S, max(until - time.monotonic(), 0.001))
-        connection = _Connection(self._host, self._port, timeout_s)
+        connection = _Connection(self._host, self._port, timeout_s, self._secured)
         with self._lock:
             self._all.add(connection)
             if self._closed:
@@ -148,8 +159,13 @@ class KeptConnections:
 class _Connection:
     """One connection; `good` while another question may be asked on it."""
 
-    def __init__(self, host: str, port: int, timeout_s: float) -> None:
-        self._http = http.client.HTTPConnection(host, port, timeout=timeout_s)
+    def __init__(
+        self, host: str, port: int, timeout_s: float, secured: ssl.SSLContext | None
+    ) -> None:
+        if secured is None:
+            self._http = http.client.HTTPConnection(host, port, timeout=timeout_s)
+        else:
+            self._http = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=secured)
         self._http.connect()  # sets TCP_NODELAY
         self._socket: socket.socket = self._http.sock
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)

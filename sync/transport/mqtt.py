@@ -16,6 +16,7 @@ import fcntl
 import logging
 import random
 import socket
+import ssl
 import struct
 import termios
 from collections.abc import Callable, Sequence
@@ -27,8 +28,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 from sync.backoff import Backoff, delay_by_outage_s
 from sync.errors import LinkDown, LinkTimeout, LinkUnauthorised, MessageTooLarge, WireError
 from sync.runner import ThreadRunner
+from sync.transport import tls
 from sync.transport.questions import Question, Questions
 from sync.transport.silence import Silence
+from sync.transport.tls import TlsFiles
 from sync.wire import codec, topics, v1
 
 log = logging.getLogger(__name__)
@@ -67,6 +70,8 @@ class _Session:
             reconnect_on_failure=False,
         )
         client.username_pw_set(peer.username, peer.password)
+        if peer.secured is not None:
+            client.tls_set_context(_Securing(peer.secured, peer.host))  # type: ignore[arg-type]  # see there
         client.on_socket_open = _tune
         client.on_socket_close = self._socket_closes
         client.on_connect = self._connected
@@ -87,7 +92,7 @@ class _Session:
         except TimeoutError as error:
             raise LinkDown(f"{self._peer.name} does not answer") from error
         except OSError as error:
-            raise LinkDown(f"{self._peer.name}: {error}") from error
+            raise tls.trouble(self._peer.name, error) from error
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Hand over to the kernel, or to paho where the kernel is full."""
@@ -157,6 +162,9 @@ class _Session:
 
     def _readable(self) -> None:
         self._client.loop_read()
+        # TLS may hold a further message that the socket knows nothing of.
+        while isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            self._client.loop_read()
         self._watch_writes()
 
     def _writable(self) -> None:
@@ -204,6 +212,19 @@ class _Session:
         self._gone(str(reason))
 
 
+class _Securing:
+    """What paho asks of a context of TLS; its own handshake leaves a socket open where it fails."""
+
+    check_hostname = True
+
+    def __init__(self, secured: ssl.SSLContext, name: str) -> None:
+        self._secured = secured
+        self._name = name
+
+    def wrap_socket(self, one: socket.socket, **_: Any) -> ssl.SSLSocket:
+        return self._secured.wrap_socket(one, server_hostname=self._name)
+
+
 class MqttPeer:
     """A connection to a broker that makes itself again: the gateway's side, and a device's."""
 
@@ -215,7 +236,9 @@ class MqttPeer:
         username: str | None = None,
         password: str | None = None,
         subscriptions: Sequence[str] = (topics.ALL_UP,),
+        secured: ssl.SSLContext | None = None,
     ) -> None:
+        self.secured = secured
         self.host = host
         self.port = port
         self.username = username
@@ -307,12 +330,25 @@ class MqttTransport:
     name = "mqtt"
 
     def __init__(
-        self, host: str, port: int, *, device: str, token: str, max_bytes: int = codec.MAX_MESSAGE
+        self,
+        host: str,
+        port: int,
+        *,
+        device: str,
+        token: str,
+        max_bytes: int = codec.MAX_MESSAGE,
+        files: TlsFiles | None = None,
     ) -> None:
+        """Over TLS where `files` are given. Raises `SettingsError` for a file."""
         self._device = device
         self._max_bytes = max_bytes
         self._peer = MqttPeer(
-            host, port, username=device, password=token, subscriptions=[topics.down(device)]
+            host,
+            port,
+            username=device,
+            password=token,
+            subscriptions=[topics.down(device)],
+            secured=None if files is None else tls.context(files),
         )
         self._questions = Questions()
         self._silence = Silence()

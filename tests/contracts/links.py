@@ -4,6 +4,7 @@ import asyncio
 import random
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -19,14 +20,17 @@ from sync.transport.failover import Policy
 from sync.transport.http import HttpTransport
 from sync.transport.memory import MemoryTransport
 from sync.transport.mqtt import MqttPeer, MqttTransport
+from sync.transport.tls import TlsFiles
 from sync.transport.two_ways import TwoWays
 from sync.wire import codec, live, oip, topics, v1
+from tests.authority import Authority
 
 DEVICE = "d1"
 TOKEN = "s3cret"
 INC = "0123456789ab"
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/sbin")
-LINKS = ["memory", "http", "mosquitto", "amqtt", "failover"]
+LINKS = ["memory", "http", "https", "mosquitto", "mqtts", "amqtt", "failover"]
+ON_MOSQUITTO = ("mosquitto", "mqtts")
 
 
 class Gateway:
@@ -131,6 +135,9 @@ async def world(
                 made = _memory()
             case "http":
                 made = await stack.enter_async_context(_http())
+            case "https":
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+                made = await stack.enter_async_context(_http(Authority(Path(folder))))
             case _:
                 named = kind
                 if kind == "failover":
@@ -174,8 +181,9 @@ def _memory() -> World:
 class HttpGateway:
     """Just enough of HTTP/1.1 for one device."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, secured: ssl.SSLContext | None = None) -> None:
         self._gateway = gateway
+        self.secured = secured
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.answers_with: tuple[int, dict[str, str], bytes] | None = None
@@ -185,7 +193,7 @@ class HttpGateway:
         self.hangs_up_on_next = False
 
     async def start(self, port: int = 0) -> int:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port, ssl=self.secured)
         address: tuple[str, int] = self._server.sockets[0].getsockname()
         return address[1]
 
@@ -260,13 +268,16 @@ class HttpGateway:
 
 
 @asynccontextmanager
-async def _http() -> AsyncIterator[World]:
+async def _http(authority: Authority | None = None) -> AsyncIterator[World]:
     gateway = Gateway()
-    server = HttpGateway(gateway)
+    server = HttpGateway(gateway, None if authority is None else authority.identity().server())
     port = await server.start()
     proxy = FaultProxy(Upstream("127.0.0.1", port, 0))
-    address = f"http://127.0.0.1:{await proxy.start()}"
-    made = HttpWorld(HttpTransport(address, TOKEN), gateway, server)
+    scheme, files = "http", None
+    if authority is not None:
+        scheme, files = "https", TlsFiles(str(authority.file))
+    address = f"{scheme}://127.0.0.1:{await proxy.start()}"
+    made = HttpWorld(HttpTransport(address, TOKEN, files=files), gateway, server)
     made.cut, made.repair = proxy.cut, proxy.repair
 
     async def start() -> None:
@@ -346,8 +357,11 @@ async def _mqtt(running: "Broker") -> AsyncIterator[World]:
     gateway = Gateway()
     server = MqttGateway(gateway, running.port)
     await server.start()
-    proxy = FaultProxy(Upstream("127.0.0.1", 0, running.port))
-    transport = MqttTransport("127.0.0.1", await proxy.start(), device=DEVICE, token=TOKEN)
+    # What is no MQTT to the proxy is TLS.
+    proxy = FaultProxy(Upstream("127.0.0.1", running.secured_port, running.port))
+    transport = MqttTransport(
+        "127.0.0.1", await proxy.start(), device=DEVICE, token=TOKEN, files=running.files
+    )
     made = MqttWorld(transport, gateway, server)
     made.cut, made.repair, made.push = proxy.cut, proxy.repair, server.push
 
@@ -444,15 +458,25 @@ class Broker:
 
     def __init__(self, kind: str, folder: Path, *, anonymous: bool = True) -> None:
         self.port = free_port()
+        self.secured_port = 0
+        self.files: TlsFiles | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._log = folder / "broker.log"
-        if kind == "mosquitto":
+        if kind in ON_MOSQUITTO:
             assert MOSQUITTO is not None
             config = folder / "mosquitto.conf"
-            config.write_text(
-                f"listener {self.port} 127.0.0.1\nallow_anonymous {str(anonymous).lower()}\n"
-                "user root\npersistence false\nset_tcp_nodelay true\n"
-            )
+            lines = [
+                f"listener {self.port} 127.0.0.1",
+                f"allow_anonymous {str(anonymous).lower()}",
+                "user root\npersistence false\nset_tcp_nodelay true",
+            ]
+            if kind == "mqtts":
+                authority = Authority(folder)
+                identity = authority.identity()
+                self.secured_port, self.files = free_port(), TlsFiles(str(authority.file))
+                lines.append(f"listener {self.secured_port} 127.0.0.1")
+                lines.append(f"certfile {identity.certificate}\nkeyfile {identity.key}")
+            config.write_text("\n".join([*lines, ""]))
             self._command = [MOSQUITTO, "-c", str(config)]
         else:
             self._command = [sys.executable, "-P", "-c", _AMQTT, str(self.port)]

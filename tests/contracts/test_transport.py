@@ -15,6 +15,7 @@ from sync.wire import codec, v1
 from tests.contracts.links import (
     LINKS,
     MOSQUITTO,
+    ON_MOSQUITTO,
     Brokers,
     World,
     batch,
@@ -32,7 +33,7 @@ Story = Callable[[World], Coroutine[None, None, None]]
 @pytest.fixture(params=LINKS)
 def link(request: pytest.FixtureRequest) -> str:
     kind: str = request.param
-    if kind == "mosquitto" and MOSQUITTO is None:
+    if kind in ON_MOSQUITTO and MOSQUITTO is None:
         pytest.skip("mosquitto is not installed; ./just system")
     return kind
 
@@ -173,7 +174,7 @@ def test_after_ten_seconds_of_swallowed_bytes_every_link_works_again_within_thre
             return time.monotonic() - repaired
 
     async def told() -> dict[str, float]:
-        kinds = [kind for kind in LINKS if kind != "mosquitto" or MOSQUITTO is not None]
+        kinds = [kind for kind in LINKS if kind not in ON_MOSQUITTO or MOSQUITTO is not None]
         cases = [(kind, busy) for kind in kinds for busy in (True, False)]
         took = await asyncio.gather(*(cut(kind, busy=busy) for kind, busy in cases))
         return {f"{kind} busy={busy}": s for (kind, busy), s in zip(cases, took, strict=True)}
@@ -268,7 +269,7 @@ def test_a_gateway_that_is_gone_is_down_and_found_again_when_it_is_back(run: Run
 def test_notices_arrive_where_the_link_can_push(run: Run, link: str) -> None:
     async def story(made: World) -> None:
         if made.push is None:
-            assert link == "http"
+            assert link in ("http", "https")
             return
         made.push(v1.Notice("desired"))
         async with asyncio.timeout(5):

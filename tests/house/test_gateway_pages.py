@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 from cloud_gateway import cli, errors
 from cloud_gateway.app import create_app
 from cloud_gateway.observe.metrics import Metrics
-from cloud_gateway.settings import BrokerSettings, InferenceSettings, Settings
+from cloud_gateway.settings import BrokerSettings, InferenceSettings, Settings, TlsSettings
 from models import errors as model_errors
 from models.errors import InputError
 from tests.house.tree import ROOT
@@ -48,7 +48,11 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
 
 def test_every_setting_is_on_the_page() -> None:
     keys = [field.name for field in structs.fields(Settings)]
-    for name, table in (("broker", BrokerSettings), ("inference", InferenceSettings)):
+    for name, table in (
+        ("tls", TlsSettings),
+        ("broker", BrokerSettings),
+        ("inference", InferenceSettings),
+    ):
         keys.remove(name)
         keys += [f"{name}.{field.name}" for field in structs.fields(table)]
     assert [key for key in keys if f"`{key}`" not in CLI] == []

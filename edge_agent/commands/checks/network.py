@@ -11,6 +11,7 @@ from msgspec import Struct
 from edge_agent import settings
 from edge_agent.commands.checks.finding import Finding, Patient, broken, ok, warning
 from edge_agent.errors import NotEnrolled
+from sync.transport import tls
 
 ANSWER_S = 2.0
 FIREWALL = "check its address, whether it runs, and the firewall between"
@@ -35,6 +36,9 @@ def ask_gateway(patient: Patient) -> GatewaySaid:
         token = ""
     address = urlsplit(loaded.gateway)
     connection = http.client.HTTPConnection(address.netloc, timeout=ANSWER_S)
+    if address.scheme == "https":
+        secured = tls.context(loaded.tls)
+        connection = http.client.HTTPSConnection(address.netloc, timeout=ANSWER_S, context=secured)
     try:
         # No such release: a gateway says so to its devices alone.
         connection.request(
