@@ -92,6 +92,10 @@ class Refused:
     ok: Literal[False] = False
 
 
+_read = json.JSONDecoder().raw_decode
+"""Without looking for white space around and guessing the encoding, as `json.loads` would."""
+
+
 def details_of(answer: str) -> dict[str, object] | None:
     """What an answer's JSON holds; None for none. Raises `ProtocolMismatch`."""
     if not answer:
@@ -127,7 +131,7 @@ def write_memory_asked(size: int) -> bytes:
 def read_reply(meta: bytes) -> Reply | Refused:
     """What the worker said. Raises `ProtocolMismatch`."""
     try:
-        said = json.loads(meta)
+        said, _ = _read(meta.decode())
         if not said["ok"]:
             return Refused(said["id"], said["code"], said["message"], said.get("go_away", False))
         its, get = said["timings"], said.get
@@ -149,7 +153,7 @@ def read_reply(meta: bytes) -> Reply | Refused:
             get("certificate", ""),
             get("go_away", False),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ProtocolMismatch(
             f"the worker's reply cannot be read ({error!r});"
             " install the SDK that belongs to this agent"
