@@ -118,6 +118,7 @@ def test_a_private_field_is_nowhere_on_disk_or_wire(tmp_path: Path, link: str) -
                 tmp_path / "a",
                 words,
                 *("cloud.pace.beat_s=1", "outbox.linger_ms=50"),
+                "audit.share=0.05",
                 'privacy.fields=["name", "customer"]',
                 f"sources.orders={folder}",
                 'features={customers={kind="http", path="/v1/features/customers"}}',
@@ -176,6 +177,8 @@ def live_private_bytes(agent: Agent, folder: Path) -> None:
         for wrong in ({"name": {"first": SECRET}}, {"amount": SECRET, "name": SECRET}):
             with pytest.raises(InvalidInput):
                 client.infer(wrong, deadline_ms=2000)
+        for _ in range(150):  # some seven of them are audited
+            client.infer({"amount": 3, "name": SECRET, "note": OPEN}, deadline_ms=10_000)
     with agent.client("sides") as client:
         assert client.infer({"customer": SECRET}, deadline_ms=2000).label == "honest"
     part = folder / "order.part"
