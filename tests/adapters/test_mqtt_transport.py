@@ -18,6 +18,7 @@ from tests.contracts.links import (
     batch,
     beat,
     broker,
+    escalation,
     free_port,
     reply_to,
     world,
@@ -130,3 +131,33 @@ def test_a_notice_for_one_device_reaches_no_other() -> None:
         assert made.notices.empty()
 
     run(story)
+
+
+def test_a_broker_killed_between_question_and_reply_costs_a_second_asking_and_no_answer() -> None:
+    """The gateway has the question, the broker dies with the reply, another takes its place."""
+
+    async def story(made: MqttWorld) -> None:
+        answer, killed = made.gateway.answer, asyncio.Event()
+
+        async def answer_and_kill(data: bytes) -> bytes:
+            if not killed.is_set():
+                killed.set()
+                assert made.stop_gateway is not None
+                assert made.start_gateway is not None
+                await made.stop_gateway()
+                await made.start_gateway()
+            return await answer(data)
+
+        made.gateway.answer = answer_and_kill  # type: ignore[method-assign]
+        asked = escalation("r1")
+        replies = [await made.transport.exchange(asked, timeout_s=25.0)]
+        assert killed.is_set()
+        assert replies == [reply_to(asked)]
+        assert made.gateway.heard == [asked, asked], "asked again under its own id"
+
+    async def told() -> None:
+        async with asyncio.timeout(60), world("mosquitto", Brokers(), alone=True) as made:
+            assert isinstance(made, MqttWorld)
+            await story(made)
+
+    asyncio.run(told())
