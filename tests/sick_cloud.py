@@ -118,6 +118,7 @@ class SickCloud:
             case "slow_loris":
                 for byte in replied:
                     writer.write(bytes((byte,)))
+                    await writer.drain()  # ends where nobody reads any more
                     await asyncio.sleep(1)
             case "garbage":
                 writer.write(self._chance.randbytes(300))
