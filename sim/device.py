@@ -7,9 +7,12 @@ from typing import Literal
 
 from edge_agent.cascade.ports import CloudReply
 from edge_agent.cascade.run import Cascade
+from edge_agent.cloud.budget import Budget
 from edge_agent.cloud.link import CloudLink
+from edge_agent.cloud.price import Weighed
 from edge_agent.risk.run import Risk
 from edge_agent.risk.store import Key
+from sim.budget import Counted
 from sim.link import Link
 from sync.outbox.run import Outbox
 from sync.wire import v1
@@ -22,6 +25,7 @@ class Handover:
         self._link = link
         self.chosen = chosen
         self.watched: tuple[Risk, Key] | None = None
+        self.budget: Budget | None = None
         self._storing: set[asyncio.Future[object]] = set()
 
     def ask(self, escalation: v1.Escalation, client: str, until: float) -> Awaitable[CloudReply]:
@@ -29,7 +33,8 @@ class Handover:
         return self._link.escalate(client, escalation)
 
     def weigh(self, worth: float, cost: int) -> None:
-        """No budget yet, so nobody finds a price."""
+        if self.budget is not None:
+            self.budget.considered((Weighed(worth, cost),))
 
     def leave(
         self, question: v1.Escalation, client: str, *, kind: Literal["later", "audit"], value: float
@@ -68,3 +73,5 @@ class Device:
     cascade: Cascade
     risk: Risk | None = None
     """None where nothing is audited."""
+    spent: Counted | None = None
+    """What it sent, counted outside of it; None where nothing is limited."""

@@ -9,7 +9,9 @@ the shipped cloud file.
    while its acknowledgement travels, so there the three must cover every number; at the end, when
    all is quiet, they must add up.
 3. *Nothing is counted twice*: one record per answered request, aggregates as large as the records.
-4. *Every hard input ends with the cloud's answer, or stands as lost or pending.*
+4. *Every hard input ends with the cloud's answer, or stands as lost or pending*, or was not worth
+   its bytes to a device with a budget, which then said so.
+5. *No device sends more bytes of questions in an hour than its budget allows.*
 """
 
 from collections import Counter
@@ -21,7 +23,7 @@ from sync.wire import v1
 
 
 class InvariantBroken(AssertionError):
-    """One of the four sentences above is not true; the message says of whom and how."""
+    """One of the five sentences above is not true; the message says of whom and how."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ def hard_ends_in_cloud(
     for request in asked:
         if not known.hard[request.sample]:
             continue
+        if request.final and request.reason == "budget":
+            continue  # its caller was told
         held = files[request.device]
         label = revised.get(request.request_id)
         if label is None and request.source == "cloud" and request.final:
@@ -133,6 +137,15 @@ def hard_ends_in_cloud(
             raise InvariantBroken(
                 f"{request.request_id} ended with {label!r}; the cloud model says "
                 f"{known.cloud[request.sample]!r}"
+            )
+
+
+def within_budget(device: str, by_hour: Mapping[int, int], limit: int) -> None:
+    """Invariant 5."""
+    for hour, sent in by_hour.items():
+        if sent > limit:
+            raise InvariantBroken(
+                f"{device} sent {sent} bytes of questions in hour {hour}, {limit} were allowed"
             )
 
 

@@ -75,6 +75,8 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     weather: Weather
     traffic: Traffic
     agent: Tuning
+    bytes_per_hour: Annotated[int, Meta(ge=0)] | None = None
+    """What questions of one device may take; None: no limit."""
     risk: RiskStory | None = None
     """None: the packages promise nothing, and nothing is audited."""
 

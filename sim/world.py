@@ -32,6 +32,7 @@ from cloud_gateway.settings import BrokerSettings, Settings
 from edge_agent import __version__
 from edge_agent.cascade.ports import InferRequest
 from edge_agent.cascade.run import Cascade
+from edge_agent.cloud.budget import Budget
 from edge_agent.cloud.circuit import Pace
 from edge_agent.cloud.link import CloudLink, DeviceReport, LinkSettings
 from edge_agent.engine import Engine
@@ -40,7 +41,7 @@ from edge_agent.risk.run import AuditSettings, Risk
 from models.manifest import Role
 from models.package import read
 from models.predict import Predictor
-from sim import books, invariants, loop, report, risk, workload
+from sim import books, budget, invariants, loop, report, risk, workload
 from sim.asgi import deliver_to
 from sim.device import Device, Handover
 from sim.invariants import Asked, InvariantBroken
@@ -132,10 +133,11 @@ class World:
         )
         radio = Link(self.scenario.weather, chance, deliver_to(self.app, token))
         state = v1.TaskState(workload.TASK, VERSION, "", "serving")
+        counted, purse = self._budget(name, radio, lambda: told())  # noqa: PLW0108 - made below
         link = CloudLink(
             device=name,
             agent_version=__version__,
-            transport=MemoryTransport(radio.carry),
+            transport=MemoryTransport(radio.carry if counted is None else counted.carry),
             outbox=outbox,
             clock=self.clock,
             chance=random.Random(f"{self.seed} {name} link"),
@@ -145,6 +147,8 @@ class World:
             on_revision=lambda client: None,
             on_answer=lambda answer: None if watch is None else watch.answered(answer),
             on_refusal=lambda request: None if watch is None else watch.refused(request),
+            on_change=lambda: told(),  # noqa: PLW0108
+            budget=purse,
         )
         watch = await self._watch(name, link)
         engine = Engine(
@@ -164,12 +168,30 @@ class World:
             device=name,
             audits=handover,
         )
+        handover.budget = purse
+
+        def told() -> None:
+            if purse is not None:
+                budget.tell(cascade, purse, link)
+
+        told()
+        if purse is not None:
+            purse.start()
         if watch is not None:
             tell = risk.teller(cascade)
             key = watch.joined(workload.TASK, engine.digest, engine.signed, None, tell)
             handover.watched = (watch, key)
-        self.devices[name] = Device(name, outbox, radio, link, handover, cascade, watch)
+        self.devices[name] = Device(name, outbox, radio, link, handover, cascade, watch, counted)
         await link.start()
+
+    def _budget(
+        self, name: str, radio: Link, on_change: Callable[[], None]
+    ) -> tuple[budget.Counted | None, Budget | None]:
+        limit = self.scenario.bytes_per_hour
+        if limit is None:
+            return None, None
+        purse = budget.open_budget(limit, self.folder / name, self.clock, on_change)
+        return budget.Counted(self.clock, radio.carry), purse
 
     async def _watch(self, name: str, link: CloudLink) -> Risk | None:
         if self.scenario.risk is None:
@@ -248,6 +270,9 @@ class World:
         }
         for name, held in files.items():
             invariants.covered(name, held)
+            if (spent := self.devices[name].spent) is not None:
+                limit = self.scenario.bytes_per_hour or 0
+                invariants.within_budget(name, spent.by_hour, limit)
             if at_the_end:
                 invariants.balanced(name, held)
                 mine = [one for one in self.asked.values() if one.device == name]

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from edge_agent.cloud.price import (
     DEAREST,
@@ -14,6 +15,7 @@ from edge_agent.cloud.price import (
     Weighed,
     solve,
     step,
+    to_come,
 )
 
 HOUR = 3600.0
@@ -40,8 +42,8 @@ def test_half_the_budget_of_what_comes_takes_the_better_half() -> None:
     worths = [place / 100 for place in range(100)]
     state = Market(began=0.0)
     ends = HOUR
-    # 100 inputs of 100 bytes in 360 s: 900 more are to come, and 450 of them can be paid.
-    state = step(state, Considered(inputs(*worths), 45_000, ends), 360.0).state
+    # 100 inputs of 100 bytes in 360 s: 900 more at this pace, 1884 in case it becomes busier.
+    state = step(state, Considered(inputs(*worths), 94_200, ends), 360.0).state
     assert state.price == pytest.approx(0.5, abs=0.011)
 
 
@@ -55,9 +57,16 @@ def test_a_spent_budget_has_the_dearest_price_and_a_new_hour_a_lower_one() -> No
 def test_the_pace_of_the_hour_before_counts_at_first() -> None:
     busy = inputs(*[place / 1000 for place in range(1000)])
     state = step(Market(), Considered(busy, 10**9, HOUR), HOUR - 1).state
-    state = step(state, HourBegan(50_000, 2 * HOUR), HOUR).state
-    # 1000 are expected of which 500 can be paid; of the window's 800 best those above the middle.
+    state = step(state, HourBegan(125_000, 2 * HOUR), HOUR).state
+    # 2500 are prepared for of which 1250 can be paid: of the window's 800 those above the middle.
     assert state.price == pytest.approx(0.6, abs=0.01)
+
+
+def test_what_may_still_come_is_prepared_for_less_and_less() -> None:
+    state = replace(Market(), seen=1000, began=0.0)
+    assert to_come(state, HOUR, 1000.0) == pytest.approx(2600 * (1 + 1.5 * (26 / 36) ** 3))
+    assert to_come(state, HOUR, 3500.0) == pytest.approx(100 / 3.5, rel=0.001)
+    assert to_come(state, HOUR, HOUR + 5) == 1.0
 
 
 def test_it_is_solved_again_after_every_few_inputs_only() -> None:

@@ -8,7 +8,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.bench import agent, cascade, certificates, deadline, monitor, preparation, serving, soak
+from tests.bench import (
+    agent,
+    budget,
+    cascade,
+    certificates,
+    deadline,
+    monitor,
+    preparation,
+    serving,
+    soak,
+)
+from tests.bench.budget import BudgetRow
 from tests.bench.cascade_halves import CascadeRow, cut_in_halves, judged_rows
 from tests.bench.cascade_tasks import Answers
 from tests.bench.certificates import RuleRow
@@ -48,6 +59,7 @@ MONITOR = (
     "delay_1p2_to_4_audits",
     "rolling_mean_false_alarm",
 )
+BUDGET = ("gain_captured", "spend")
 DEADLINE = ("overrun_p99_ms", "unanswered")
 SOAK = ("rss_slope_kb_per_min", "dropped")
 BENCHES: dict[str, tuple[type[Setting], tuple[str, ...]]] = {
@@ -57,6 +69,7 @@ BENCHES: dict[str, tuple[type[Setting], tuple[str, ...]]] = {
     "certificates": (certificates.CertificateFigures, CERTIFICATES),
     "cascade": (cascade.CascadeFigures, CASCADE),
     "monitor": (monitor.MonitorFigures, MONITOR),
+    "budget": (budget.BudgetFigures, BUDGET),
     "deadline": (deadline.DeadlineFigures, DEADLINE),
     "soak": (soak.SoakFigures, SOAK),
 }
@@ -67,6 +80,7 @@ ROWS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "certificates": (RuleRow,),
     "cascade": (CascadeRow, cascade.Limit),
     "monitor": (monitor.MonitorRow,),
+    "budget": (BudgetRow,),
     "deadline": (deadline.DeadlineRow,),
     "soak": (soak.SoakRow, soak.EventRow),
 }
