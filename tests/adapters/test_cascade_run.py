@@ -7,7 +7,8 @@ from typing import Literal, TypeVar
 
 import pytest
 
-from edge_agent.cascade.ports import CloudReply, InferRequest
+from edge_agent.cascade.ports import CloudReply, InferRequest, Leaving, Terms
+from edge_agent.cascade.privacy import Everything
 from edge_agent.cascade.run import Cascade
 from edge_agent.cascade.value import weather
 from edge_agent.engine import Engine
@@ -16,7 +17,7 @@ from edge_agent.sdk.messages import Reply
 from models import package
 from models.errors import InputError
 from models.manifest import Role
-from models.predict import Predictor
+from models.predict import Prediction, Predictor
 from models.tensors import Sample
 from models.twins import build_twin
 from sim.loop import VirtualClock, VirtualLoop, run
@@ -40,6 +41,9 @@ class World:
         self.left: list[tuple[v1.Escalation, str, str, float]] = []
         self.weighed: list[tuple[float, int]] = []
         self.records: list[v1.Answered] = []
+        self.noted: list[tuple[str, str, bool]] = []
+        """Audited requests: id, the device's label, whether that is the answer."""
+        self.private = False
         self.pipe_broken = False
         self._predictor = Predictor.load(
             package.read(build_twin(TASK, "3", folder / "twin"), Role.EDGE), clock_ns=lambda: 0
@@ -52,9 +56,25 @@ class World:
             self._predictor, digest="ab" * 32, runner=runner, clock=self.clock, typical_s=0.0001
         )
         self.cascade = Cascade(
-            engine=engine, ask=self, records=self, clock=self.clock, device="bench-1"
+            engine=engine,
+            ask=self,
+            records=self,
+            clock=self.clock,
+            device="bench-1",
+            privacy=self,
+            audits=self,
         )
         return self.cascade
+
+    def leaving(self, request: InferRequest, prediction: Prediction) -> Leaving | None:
+        return None if self.private else Everything().leaving(request, prediction)
+
+    def chosen(self, request_id: str) -> bool:
+        return request_id.startswith("audited")
+
+    def audited(self, request_id: str, label: str, score: float | None, *, local: bool) -> None:
+        assert score is not None
+        self.noted.append((request_id, label, local))
 
     def ask(self, escalation: v1.Escalation, client: str, until: float) -> Awaitable[CloudReply]:
         return self._ask(escalation, client)
@@ -252,5 +272,59 @@ def test_with_a_budget_an_input_not_worth_its_bytes_is_answered_at_once_and_weig
         ((worth, cost),) = world.weighed
         assert cost == hard().nbytes
         assert 0 < worth < 1
+
+    tell(story)
+
+
+def test_an_audited_answer_of_the_device_s_own_becomes_a_question_nobody_waits_for(
+    tell: Tell,
+) -> None:
+    async def story(world: World) -> None:
+        reply = await world.infer(easy(2), id="audited-1")
+        assert (reply.source, reply.final, world.clock.monotonic()) == ("edge", True, 0.0)
+        assert world.noted == [("audited-1", "right", True)]
+        ((question, client, kind, value),) = world.left
+        assert (question.request_id, client, kind, value) == ("audited-1", "shop", "audit", 0.0)
+        (record,) = world.records
+        assert record.audited
+        await world.infer(easy(2), id="q-2")
+        assert len(world.left) == len(world.noted) == 1
+        assert not world.records[-1].audited
+
+    tell(story)
+
+
+def test_an_audited_input_the_cloud_is_asked_about_anyway_needs_no_second_question(
+    tell: Tell,
+) -> None:
+    async def story(world: World) -> None:
+        world.after_s = 0.1
+        await world.infer(hard(), id="audited-1")
+        assert world.noted == [("audited-1", "left", False)]
+        assert [question.request_id for _, question, _ in world.asked] == ["audited-1"]
+        assert world.left == []
+        assert world.records[0].audited
+
+    tell(story)
+
+
+def test_what_may_not_leave_is_not_audited(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        world.private = True
+        await world.infer(easy(2), id="audited-1")
+        assert (world.noted, world.left) == ([], [])
+        assert not world.records[0].audited
+
+    tell(story)
+
+
+def test_in_safe_mode_the_terms_decide_what_is_hard_and_answers_say_why(tell: Tell) -> None:
+    async def story(world: World) -> None:
+        world.refusal = "link_down"
+        world.cascade.terms = Terms(None, "c-1", None, None, "9 of 40 audits differ")
+        reply = await world.infer(easy(2), id="audited-1")
+        assert (reply.source, reply.hard, reply.degraded) == ("edge", True, True)
+        assert (reply.certified_risk, reply.uncertified) == (None, "9 of 40 audits differ")
+        assert world.noted == [("audited-1", "right", False)]
 
     tell(story)
