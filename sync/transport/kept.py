@@ -21,14 +21,15 @@ import struct
 import termios
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from sync.errors import LinkError, LinkTimeout, MalformedMessage
 from sync.transport import tls
+from sync.transport.names import Names
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -70,6 +71,7 @@ class KeptConnections:
         self._host = host
         self._port = port
         self._secured = secured
+        self._names = Names(host)
         self._max_reply = max_reply
         self._lock = threading.Lock()
         self._kept: list[_Connection] = []
@@ -130,7 +132,9 @@ class KeptConnections:
 
     def _connect(self, until: float) -> "_Connection":
         timeout_s = min(CONNECT_S, max(until - time.monotonic(), 0.001))
-        connection = _Connection(self._host, self._port, timeout_s, self._secured)
+        addresses = self._names.addresses(timeout_s)
+        timeout_s = min(CONNECT_S, max(until - time.monotonic(), 0.001))
+        connection = _Connection(self._host, self._port, timeout_s, self._secured, addresses)
         with self._lock:
             self._all.add(connection)
             if self._closed:
@@ -160,12 +164,19 @@ class _Connection:
     """One connection; `good` while another question may be asked on it."""
 
     def __init__(
-        self, host: str, port: int, timeout_s: float, secured: ssl.SSLContext | None
+        self,
+        host: str,
+        port: int,
+        timeout_s: float,
+        secured: ssl.SSLContext | None,
+        addresses: Sequence[str],
     ) -> None:
         if secured is None:
             self._http = http.client.HTTPConnection(host, port, timeout=timeout_s)
         else:
             self._http = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=secured)
+        # The name stays in the request's head and in the check of the server's identity.
+        self._http._create_connection = partial(_dial, addresses)  # type: ignore[attr-defined]
         self._http.connect()  # sets TCP_NODELAY
         self._socket: socket.socket = self._http.sock
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
@@ -261,6 +272,17 @@ def _left_s(until: float, patience_s: float | None) -> float:
     if left_s <= 0:
         raise TimeoutError
     return left_s if patience_s is None else min(left_s, patience_s)
+
+
+def _dial(addresses: Sequence[str], place: tuple[str, int], *options: Any) -> socket.socket:
+    """A connection to the first of these that takes one. Raises `OSError`."""
+    trouble = OSError("no address")
+    for address in addresses:
+        try:
+            return socket.create_connection((address, place[1]), *options)
+        except OSError as error:
+            trouble = error
+    raise trouble
 
 
 def _readable(one: socket.socket, wait_s: float) -> bool:

@@ -29,6 +29,7 @@ from sync.backoff import Backoff, delay_by_outage_s
 from sync.errors import LinkDown, LinkTimeout, LinkUnauthorised, MessageTooLarge, WireError
 from sync.runner import ThreadRunner
 from sync.transport import tls
+from sync.transport.names import Names
 from sync.transport.questions import Question, Questions
 from sync.transport.silence import Silence
 from sync.transport.tls import TlsFiles
@@ -119,7 +120,16 @@ class _Session:
 
     def _connect(self) -> None:
         """In the sender thread. May come back after everybody has stopped waiting."""
-        self._client.connect(self._peer.host, self._peer.port, KEEPALIVE_S)
+        trouble = OSError("no address")
+        for address in self._peer.names.addresses(self._client.connect_timeout):
+            try:
+                self._client.connect(address, self._peer.port, KEEPALIVE_S)
+            except OSError as error:
+                trouble = error
+            else:
+                break
+        else:
+            raise trouble
         if self._ended:
             self._close_socket()
 
@@ -239,6 +249,7 @@ class MqttPeer:
         secured: ssl.SSLContext | None = None,
     ) -> None:
         self.secured = secured
+        self.names = Names(host)
         self.host = host
         self.port = port
         self.username = username

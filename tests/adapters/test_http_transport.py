@@ -145,7 +145,7 @@ def test_an_address_may_have_a_path_of_its_own() -> None:
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("address", ["", "gateway:80", "https://gateway", "ftp://x", "http://"])
+@pytest.mark.parametrize("address", ["", "gateway:80", "mqtt://gateway", "ftp://x", "http://"])
 def test_an_address_that_is_none_is_named_at_once(address: str) -> None:
     with pytest.raises(ValueError, match="http://host:port"):
         HttpTransport(address, TOKEN)
