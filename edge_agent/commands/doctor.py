@@ -19,7 +19,16 @@ from msgspec import Struct
 
 from edge_agent import settings
 from edge_agent.commands import status
-from edge_agent.commands.checks import agent, disk, identities, memory, network, packages, versions
+from edge_agent.commands.checks import (
+    agent,
+    disk,
+    identities,
+    memory,
+    network,
+    packages,
+    tls,
+    versions,
+)
 from edge_agent.commands.checks.clock import clock
 from edge_agent.commands.checks.finding import Finding, Patient, Verdict, broken, warning
 from edge_agent.control.messages import StatusReport
@@ -122,6 +131,7 @@ FAMILIES: tuple[Family, ...] = (
     ("agent", agent.agent, LIMIT_S),
     ("sockets", agent.sockets, LIMIT_S),
     ("identity", identities.identity, LIMIT_S),
+    ("tls", tls.tls, LIMIT_S),
     ("gateway and clock", _gateway_and_clock, LIMIT_S),
     ("broker", network.broker, NETWORK_S),
     ("disk", disk.disk, LIMIT_S),

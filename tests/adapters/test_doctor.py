@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,11 @@ from edge_agent.commands import doctor
 from edge_agent.commands.checks import disk, memory, versions
 from edge_agent.commands.checks.clock import clock
 from edge_agent.commands.checks.finding import Finding, Patient
+from edge_agent.commands.checks.tls import tls
 from edge_agent.settings import AgentSettings
+from sync.transport.tls import TlsFiles
 from sync.trust import keys
+from tests.authority import Authority, Identity
 
 KEY = keys.public_text(keys.generate())
 NOW = datetime(2026, 11, 20, tzinfo=UTC).timestamp()
@@ -308,3 +311,28 @@ def test_a_check_that_breaks_or_hangs_is_a_finding(tmp_path: Path) -> None:
     assert "made up" in broken.saw
     assert hung.verdict == "broken"
     assert "hangs" in hung.name
+
+
+def test_tls_identities_are_told_with_their_ends(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    ended = authority.identity(begins=timedelta(days=-2), ends=timedelta(days=-1))
+    later = authority.identity(begins=timedelta(hours=1), ends=timedelta(days=90))
+    good = authority.identity(ends=timedelta(days=90))
+
+    def told(identity: Identity | None, ca: str = "") -> dict[str, str]:
+        files = TlsFiles(ca_file=ca)
+        if identity is not None:
+            files = TlsFiles(ca, str(identity.certificate), str(identity.key))
+        loaded = AgentSettings(gateway="https://127.0.0.1:9", tls=files)
+        found = tls(Patient(tmp_path, tmp_path / "run", loaded, None))
+        return {one.name: one.verdict for one in found}
+
+    assert told(None) == {"tls": "ok"}
+    assert told(good) == {"tls.client_cert": "ok"}
+    assert told(ended, str(authority.file)) == {
+        "tls.ca_file": "warning",  # it holds for two days
+        "tls.client_cert": "broken",
+    }
+    assert told(later) == {"tls.client_cert": "broken"}
+    assert told(None, str(tmp_path / "none.pem")) == {"tls": "broken"}
+    assert list(tls(patient(tmp_path))) == [], "nothing asks for TLS"
