@@ -191,6 +191,8 @@ async def work(order: handover.WorkerOrder) -> int:
             received=received,
             until=frames.moment(infer, received),
         )
+        for missed in infer.unanswered:
+            ask.unanswered(missed[:128])
         try:
             given = cascade.begin(request)
         except SupervisorGone:

@@ -28,6 +28,7 @@ class _Bounds(Struct, frozen=True):
     deadline_ms: Annotated[int, Meta(ge=1, le=int(LONGEST_WAIT_S * 1000))]
     dtype: Annotated[str, Meta(max_length=16)]
     shape: Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(max_length=16)]
+    unanswered: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
 
 
 class _IdOnly(Struct, frozen=True):
@@ -71,6 +72,7 @@ def _within(infer: Infer) -> bool:
         and 1 <= infer.deadline_ms <= LONGEST_WAIT_S * 1000
         and len(infer.dtype) <= 16
         and len(infer.shape) <= 16
+        and len(infer.unanswered) <= 64
         and min(infer.shape, default=0) >= 0
         and _name(infer.client) is not None
     )

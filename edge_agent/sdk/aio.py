@@ -6,6 +6,7 @@ within its own deadline. A client belongs to the event loop it is first used in.
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from types import TracebackType
@@ -44,6 +45,7 @@ class AsyncClient:
         self._folder = run_folder(run)
         self._agent_path = agent_socket(self._folder)
         self._name = checked_name("name", name)
+        self._missed: deque[str] = deque(maxlen=64)
         self.task = task
         self._path = "" if task is None else task_socket(self._folder, task)
         self._room = asyncio.Semaphore(connections)
@@ -65,6 +67,7 @@ class AsyncClient:
         """Answer one input within the deadline; see `Client.infer`."""
         tensor = tensor_of(input, dtype=dtype, shape=shape)
         call = Call(self.task or "", self._name, tensor, deadline_ms, request_id)
+        call.missed = self._missed
         if self._waiting >= MOST_WAITING:
             raise Overloaded(
                 f"{self._waiting} requests of this client wait for one of its connections;"

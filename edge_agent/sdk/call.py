@@ -5,8 +5,11 @@
 3. Only three things end it: a reply, a named refusal, the deadline.
 """
 
+import contextlib
 import os
 import time
+from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from edge_agent.sdk import messages, wire
@@ -16,6 +19,7 @@ from edge_agent.sdk.tensor import Tensor
 
 LONGEST_DEADLINE_MS = 30_000
 LONGEST_ID = 128
+MOST_TOLD = 16
 FIRST_PAUSE_S = 0.002
 LONGEST_PAUSE_S = 0.05
 # The worker's clock, which counts time asleep; other systems have only the one that does not.
@@ -58,6 +62,9 @@ class Call:
         self._pause_s = 0.0
         self.trouble: Exception | None = None
         """What went wrong last, told when the deadline passes."""
+        self.missed: deque[str] | None = None
+        """Ids of this client's requests that had no answer; the next one tells of them."""
+        self._told: tuple[str, ...] = ()
 
     def remaining_s(self) -> float:
         return self.until - now()
@@ -79,7 +86,16 @@ class Call:
         )
         if lent:
             infer.size, size = size, 0
+        if self.missed:
+            self._told = (*self._told, *self._of_missed(self.missed))
+        if self._told:
+            infer.unanswered = self._told
         return wire.head(messages.write_infer(infer), size)
+
+    def _of_missed(self, missed: deque[str]) -> Iterator[str]:
+        with contextlib.suppress(IndexError):  # another thread may be telling as well
+            for _ in range(MOST_TOLD - len(self._told)):
+                yield missed.popleft()
 
     @property
     def data(self) -> bytes | bytearray | memoryview:
@@ -96,6 +112,8 @@ class Call:
         return max(0.0, min(pause, self.remaining_s()))
 
     def exceeded(self) -> DeadlineExceeded:
+        if self.missed is not None:
+            self.missed.append(self.id)
         why = f"; the last trouble was: {self.trouble}" if self.trouble else ""
         return DeadlineExceeded(
             f"request {self.id} to task {self.task!r} had no answer within"

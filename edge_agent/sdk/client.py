@@ -47,6 +47,7 @@ class Client:
         self._folder = run_folder(run)
         self._agent_path = agent_socket(self._folder)
         self._name = checked_name("name", name)
+        self._missed: deque[str] = deque(maxlen=64)
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._age = 0
@@ -87,6 +88,7 @@ class Client:
             deadline_ms,
             request_id,
         )
+        call.missed = self._missed
         answer = self._persist(call)
         if isinstance(answer, Answer):
             return answer
@@ -213,7 +215,9 @@ class Client:
             tensor = tensor_of(given, dtype=dtype, shape=shape)
         except InvalidInput as error:
             return error
-        return Call(self.task, self._name, tensor, deadline_ms, None)
+        call = Call(self.task, self._name, tensor, deadline_ms, None)
+        call.missed = self._missed
+        return call
 
     def _answers(self, calls: list[Call]) -> dict[str, Answer | LongstopError]:
         """The answer of each, by its id. Raises what says that nobody can be asked."""

@@ -29,6 +29,8 @@ class Infer:
     at: int = 0
     size: int = 0
     """Where the input lies in the memory lent to this connection; a size of 0: in the body."""
+    unanswered: tuple[str, ...] = ()
+    """Earlier requests of this client whose deadline passed without a word."""
 
 
 @dataclass(slots=True)
@@ -120,6 +122,8 @@ def write_infer(infer: Infer) -> bytes:
         text += f',"until":{infer.until!r}'
     if infer.size:
         text += f',"at":{infer.at},"size":{infer.size}'
+    if infer.unanswered:
+        text += f',"unanswered":[{",".join(map(_quoted, infer.unanswered))}]'
     return (text + "}").encode()
 
 

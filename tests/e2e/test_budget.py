@@ -1,5 +1,6 @@
 """A device with a budget, and one whose model is not done in time: real agents, a real gateway."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from edge_agent.cloud.budget import ENVELOPE
 from edge_agent.sdk import Answer, DeadlineExceeded
-from tests.local_device import hard
+from tests.local_device import easy, hard
 from tests.peculiar_packages import SLEEPS, build_acting
 from tests.programs import Agent, Gateway, until
 
@@ -74,8 +75,30 @@ def test_a_model_that_is_not_done_in_time_is_told_of_and_counted(
             with pytest.raises(DeadlineExceeded):
                 client.infer(np.array([SLEEPS, 1.0], np.float32), deadline_ms=300)
 
-        def unanswered() -> int:
-            return sum(int(task["unanswered"]) for task in agent.status()["tasks"])
+            def unanswered() -> int:
+                return sum(int(task["unanswered"]) for task in agent.status()["tasks"])
 
-        until(lambda: unanswered() == 1, what="counted")
-        assert "unanswered: 1 requests" in agent.tell("status").stdout
+            until(lambda: unanswered() == 1, what="counted")
+            assert "unanswered: 1 requests" in agent.tell("status").stdout
+
+
+def test_a_worker_that_hangs_cannot_count_and_its_callers_do(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    with Agent(tmp_path / "a", gateway.invite("stopped"), *FAST, "watchdog.least_s=30") as agent:
+        until(lambda: agent.serves("1.0.0"), what="serving")
+        with agent.client() as client:
+            assert client.infer(easy(), deadline_ms=10_000).final
+            worker = agent.worker()
+            assert worker is not None
+            os.kill(worker, signal.SIGSTOP)
+            try:
+                with pytest.raises(DeadlineExceeded):
+                    client.infer(easy(), deadline_ms=100, request_id="nobody-there")
+            finally:
+                os.kill(worker, signal.SIGCONT)
+            assert client.infer(easy(), deadline_ms=10_000).final
+        until(
+            lambda: any(task["unanswered"] == 1 for task in agent.status()["tasks"]),
+            what="counted once",
+        )
