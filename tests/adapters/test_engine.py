@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from edge_agent.admission import LONGEST_INLINE_S
 from edge_agent.engine import Engine, shared
 from edge_agent.errors import Overloaded
 from edge_agent.workplace import CacheSettings
@@ -342,3 +343,34 @@ def test_a_damaged_package_does_not_load(tmp_path: Path, damage: str) -> None:
     with pytest.raises(PackageError) as refused:
         Engine.load(folder, digest="cd" * 32, clock=Hands(), thread=threads)
     assert isinstance(refused.value, HashMismatch) == (damage == "truncated")
+
+
+def test_a_quick_model_that_once_holds_up_the_loop_gets_a_thread(tmp_path: Path) -> None:
+    clock = Hands()
+
+    def ticks() -> int:
+        clock.at += LONGEST_INLINE_S  # it is asked three times in a run
+        return int(clock.at * 1e9)
+
+    slow = Predictor.load(
+        package.read(build_twin("sides", "3", tmp_path / "slow"), Role.EDGE), clock_ns=ticks
+    )
+    held = Held()
+    engine = Engine(
+        slow,
+        digest="ab" * 32,
+        runner=InlineRunner(),
+        clock=clock,
+        typical_s=1e-4,
+        thread=lambda: held,
+    )
+    assert engine.predict_now(easy(), until=1e9) is not None
+    assert engine.predict_now(easy(), until=1e9) is None, "from now on it is waited for"
+
+    async def story() -> None:
+        asked = asyncio.ensure_future(engine.predict(easy(), until=1e9))
+        await asyncio.sleep(0)
+        await held.end_all()
+        assert (await asked).label == "left"
+
+    tell(story())
