@@ -153,8 +153,11 @@ class Budget:
         return self.terms.cost(sum(len(tensor.data) for tensor in question.inputs))
 
     def never(self, question: v1.Escalation) -> bool:
-        """Whether no hour's budget would do."""
-        return self.cost(question) * MOST_SENDS > self.terms.limit
+        """Whether no hour's budget would do; then it is promised no longer."""
+        never = self.cost(question) * MOST_SENDS > self.terms.limit
+        if never:
+            self._promised.pop(question.request_id, None)
+        return never
 
     def promise(self, question: v1.Escalation) -> None:
         """This one will be sent when it suits."""
@@ -231,6 +234,7 @@ class Budget:
         step = ledger.step(before, event, now)
         self._ledger = step.state
         if step.state.began != before.began:
+            self._promised.clear()  # the backlog goes first in the new hour, and pays then
             began = price.HourBegan(self.left, step.state.ends)
             self._market = price.step(self._market, began, now).state
         for effect in step.effects:

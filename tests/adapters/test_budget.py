@@ -229,6 +229,20 @@ def test_a_question_left_for_later_goes_with_the_backlog_and_counts_as_promised(
     tell(tmp_path, story)
 
 
+def test_what_is_promised_is_so_until_it_is_sent_or_the_hour_is_over(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        before = world.budget.left
+        world.link.leave("app", question("never-recorded"))
+        world.link.leave("app", question("too-large", size=9 * SIZE))
+        await world.given_up("too-large")
+        await asyncio.sleep(1)
+        assert world.budget.left == before - EACH
+        await asyncio.sleep(HOUR_S)
+        assert world.budget.left == before
+
+    tell(tmp_path, story)
+
+
 def test_a_question_that_no_hour_can_pay_is_given_up(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         assert isinstance(await world.ask("q", size=9 * SIZE), v1.Refused)
