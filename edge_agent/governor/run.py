@@ -83,9 +83,12 @@ class Governor:
         self._kernel = kernel or Kernel()
         self._days = days or DayFile(data, clock)
         self._state = Governed(settings, self._days.load(), since=clock.monotonic())
-        self._sample = Sample(disk_free_bytes=free_bytes(data))
         self._looked_at = clock.monotonic()
         self._uses: dict[int, Use] = self._all_uses()
+        self._sample = Sample(
+            supervisor_bytes=self._uses.get(os.getpid(), Use()).rss_bytes,
+            disk_free_bytes=free_bytes(data),
+        )
         self._machine = self._kernel.machine()
         self._sent = device.sent_bytes()
 
