@@ -23,6 +23,7 @@ from edge_agent.workplace import (
     CacheSettings,
     FeatureTable,
     HttpTable,
+    LocalMqttSettings,
     PrivacySettings,
     RuntimeSettings,
     SourceSettings,
@@ -75,6 +76,7 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     public_key: str = ""
     """The key that signs packages, as `ed25519:<64 hexadecimal digits>`."""
     http: HttpSettings = HttpSettings()
+    local_mqtt: LocalMqttSettings = LocalMqttSettings()
     run: str = ""
     """Folder of the sockets; empty for `<data>/run`."""
     max_package_bytes: Annotated[int, Meta(ge=1)] = 256 << 20
@@ -189,6 +191,20 @@ def token(loaded: AgentSettings, data: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise NotEnrolled(f"the token in {path} cannot be read: {error}; enrol again") from error
+
+
+def local_mqtt_password(loaded: AgentSettings, data: Path) -> str | None:
+    """What this device says to the local broker; None for nothing. Raises `SettingsError`."""
+    if not loaded.local_mqtt.password_file:
+        return None
+    path = data / Path(loaded.local_mqtt.password_file).expanduser()
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"local_mqtt.password_file: {path} cannot be read: {error}; name a file with the"
+            " password alone"
+        ) from error
 
 
 def check_enrolled(loaded: AgentSettings, data: Path) -> None:

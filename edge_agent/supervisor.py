@@ -13,6 +13,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from edge_agent import __version__
 from edge_agent.cloud import handover
 from edge_agent.cloud.budget import FILE as BUDGET_FILE
@@ -42,6 +44,7 @@ from edge_agent.upkeep.hold import Held
 from edge_agent.upkeep.sockets import RunFolder
 from edge_agent.wiring.crew import Crew
 from edge_agent.wiring.hearing import Hearing, said_terms
+from edge_agent.wiring.listeners import Listeners
 from edge_agent.wiring.reports import Reports
 from edge_agent.wiring.ways import Ways
 from sync.clock import SystemClock
@@ -51,7 +54,7 @@ from sync.runner import ThreadRunner
 from sync.wire import v1
 
 if TYPE_CHECKING:
-    from edge_agent.local_api.oip import Served
+    from edge_agent.local_api.callers import Served
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +88,7 @@ class Supervisor:
         )
         self._updates = Updates(self._store, self._update_of)
         self._agent_socket = AgentSocket(self, debug=debug)
+        self._listeners = Listeners(settings, data, self)
         self._calibrating = ThreadRunner("calibrate")
         self._calibrate_process = CalibrateProcess(self._calibrating)
         self._telling: asyncio.TimerHandle | None = None
@@ -138,7 +142,7 @@ class Supervisor:
                 self._updates.desire_local(package.task, package.version)
             stack.push_async_callback(self._agent_socket.close)
             await self._agent_socket.start(agent_socket)
-            await self._listen_http(stack)
+            await self._listeners.open(stack)
             log.info("agent.running device=%s data=%s", self._settings.device, self._data)
             if not self._updates.states():
                 log.info("agent.waiting why=no_package_yet next=the_gateway_says_which")
@@ -186,7 +190,7 @@ class Supervisor:
             settings=settings.cloud,
             report=self._report,
             on_desired=self._updates.desire,
-            on_revision=self._agent_socket.revised,
+            on_revision=self._revised,
             on_answer=lambda answer: self._risk.answered(answer),  # noqa: PLW0108 - made below
             on_refusal=lambda request: self._risk.refused(request),  # noqa: PLW0108
             on_change=self._conditions_changed,
@@ -255,27 +259,9 @@ class Supervisor:
             started=self._started,
         )
 
-    async def _listen_http(self, stack: AsyncExitStack) -> None:
-        """Where it is set. A device answers its own programs, too, when nobody can listen there."""
-        listen = self._settings.http.listen
-        if not listen:
-            return
-        try:
-            from edge_agent.local_api import oip
-        except ModuleNotFoundError as error:
-            log.error("http.not_listening why=%s next=pip_install_longstop[http]", error)
-            return
-        folder = run_folder(self._settings, self._data)
-        try:
-            port = await stack.enter_async_context(oip.listening(listen, folder, self, __version__))
-        except OSError as error:
-            log.error("http.not_listening at=%s why=%s", listen, error)
-        else:
-            log.info("http.listening at=%s port=%d", listen, port)
-
     def served(self, task: str) -> "Served | None":
-        """For the local HTTP listener: a task that answers now."""
-        from edge_agent.local_api.oip import Served
+        """For the listeners of other languages: a task that answers now."""
+        from edge_agent.local_api.callers import Served
 
         current = self._crew.current(task)
         if current is None or current.ready is None or current.state != "serving":
@@ -289,7 +275,7 @@ class Supervisor:
         return self._crew.tasks()
 
     async def status(self) -> messages.StatusReport:
-        return await self._reports.status()
+        return replace(await self._reports.status(), local_mqtt=self._listeners.broker_trouble)
 
     async def revisions(self, client: str, limit: int) -> tuple[v1.Revised, ...]:
         return await self._outbox.revisions(client, limit)
@@ -314,6 +300,10 @@ class Supervisor:
         """Raises `OutboxError` where it could not be kept."""
         said = v1.Feedback(request_id, client, task, label, self._clock.wall())
         return await self._risk.feedback(said, self._outbox.put)
+
+    def _revised(self, client: str) -> None:
+        self._agent_socket.revised(client)
+        self._listeners.revised(client)
 
     # -- what workers are told
 

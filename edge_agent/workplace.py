@@ -98,6 +98,21 @@ class MqttSettings(SourceRules, frozen=True, tag_field="kind", tag="mqtt"):
     """Topic on the same broker where each answer is published; empty for none."""
 
 
+class LocalMqttSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The broker where programs of this device may ask."""
+
+    host: str = ""
+    """Empty for none."""
+    port: Annotated[int, Meta(ge=1, le=65535)] = 1883
+    prefix: Annotated[str, Meta(pattern=r"^[^/+#$\x00][^+#\x00]{0,126}[^/+#\x00]\Z")] = "longstop"
+    """Of every topic; devices on one broker have one each."""
+    user: str = ""
+    password_file: str = ""
+    """A relative one lies in the data folder."""
+    deadline_ms: Annotated[float, Meta(gt=0, le=30_000)] = 300.0
+    """Of questions that name none."""
+
+
 class CameraSettings(SourceRules, frozen=True, tag_field="kind", tag="camera"):
     """Inputs are frames of a camera or a video file; needs the extra `camera`."""
 

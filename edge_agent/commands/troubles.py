@@ -36,6 +36,11 @@ def troubles(status: StatusReport) -> Iterator[Trouble]:
             f"over its budget of {over}",
             "nothing, if the budget is meant; see how-to/hold-a-device-to-budgets",
         )
+    if status.local_mqtt:
+        yield Trouble(
+            f"programs that ask over MQTT are not heard: {status.local_mqtt}",
+            "start the broker, or correct local_mqtt.* in agent.toml",
+        )
     yield from _link(status)
 
 

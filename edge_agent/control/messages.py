@@ -162,6 +162,8 @@ class StatusReport(Struct, frozen=True):
     """How much the device spares itself: normal, spare, hot, refusing."""
     level_why: str = ""
     usage: Usage | None = None
+    local_mqtt: str | None = None
+    """Why programs cannot ask on the local broker; empty: they can, None: none is set."""
 
 
 class Revision(Struct, frozen=True):

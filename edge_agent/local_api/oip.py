@@ -1,7 +1,6 @@
 """What the local HTTP listener answers: Open Inference Protocol 2, and the SDK's other calls.
 
-1. An inference goes the way of every program: through the SDK to the task's socket. So deadline,
-   record, escalation and revision are the same.
+1. An inference goes the way of every program (`callers`).
 2. The deadline is the parameter `deadline_ms` or the header `X-Deadline-Ms`; who asks is the
    parameter `client` or the header `X-Client`. Only the header `X-Request-Id` makes a request the
    same as another: `id` is the caller's own mark, and many callers never change it.
@@ -14,14 +13,15 @@ import math
 import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import parse_qs
 
 import msgspec
 from msgspec import Struct
 
+from edge_agent.local_api import callers
+from edge_agent.local_api.callers import DATATYPES, DTYPES, Callers, Facts, Inputs, Sample
 from edge_agent.local_api.http import HttpListener, HttpRequest, HttpResponse
-from edge_agent.sdk import Answer, AsyncClient
+from edge_agent.sdk import Answer
 from edge_agent.sdk import errors as sdk
 from edge_agent.workplace import Given
 from sync.errors import MalformedMessage, MessageTooLarge, WireError
@@ -30,24 +30,8 @@ from sync.wire.elements import pack_text, unpack_bytes
 
 DEADLINE_MS = 300.0
 CLIENT = "http"
-MOST_CLIENTS = 32
 DEADLINE_HEADER, CLIENT_HEADER = live.DEADLINE_MS.lower(), "x-client"
 REQUEST_ID_HEADER = live.REQUEST_ID.lower()
-_DTYPES = {
-    "BOOL": "bool",
-    "UINT8": "uint8",
-    "UINT16": "uint16",
-    "UINT32": "uint32",
-    "UINT64": "uint64",
-    "INT8": "int8",
-    "INT16": "int16",
-    "INT32": "int32",
-    "INT64": "int64",
-    "FP16": "float16",
-    "FP32": "float32",
-    "FP64": "float64",
-}
-_DATATYPES = {dtype: datatype for datatype, dtype in _DTYPES.items()}
 _STATUSES: dict[type[sdk.LongstopError], int] = {
     sdk.DeadlineExceeded: 504,
     sdk.Overloaded: 503,
@@ -57,24 +41,6 @@ _STATUSES: dict[type[sdk.LongstopError], int] = {
     sdk.UnknownTask: 404,
     sdk.AgentUnavailable: 503,
 }
-_record = msgspec.json.Decoder(dict[str, float | int | str | bool | None])
-
-
-class Served(Struct, frozen=True):
-    """One task that has a worker."""
-
-    version: str
-    given: Given | None
-
-
-class Facts(Protocol):
-    """What the device serves."""
-
-    def served(self, task: str) -> Served | None:
-        """None for a task it does not serve now."""
-        ...
-
-    def tasks(self) -> tuple[str, ...]: ...
 
 
 class _Tensor(Struct, frozen=True):
@@ -103,10 +69,10 @@ class Door:
     """Requests to answers."""
 
     def __init__(self, run_folder: Path, facts: Facts, version: str) -> None:
-        self._folder = run_folder
+        self._callers = Callers(run_folder)
         self._facts = facts
+        self._inputs = Inputs(facts)
         self._version = version
-        self._clients: dict[tuple[str | None, str], AsyncClient] = {}
 
     async def respond(self, request: HttpRequest) -> HttpResponse:
         """The answer, an error's too."""
@@ -123,8 +89,7 @@ class Door:
             return refused(status, error.code, str(error))
 
     async def close(self) -> None:
-        for client in self._clients.values():
-            await client.close()
+        await self._callers.close()
 
     async def _respond(self, request: HttpRequest) -> HttpResponse:
         match request.method, tuple(request.path.strip("/").split("/")):
@@ -145,7 +110,8 @@ class Door:
             case "POST", ("v2", "models", task, *_, "infer"):
                 return await self._infer(task, request)
             case "GET", ("longstop", "status"):
-                return _json(await self._client(None, CLIENT).status())
+                async with self._callers.client(None, CLIENT) as client:
+                    return _json(await client.status())
             case "GET", ("longstop", "revisions"):
                 return await self._revisions(request)
             case "POST", ("longstop", "feedback"):
@@ -158,8 +124,7 @@ class Door:
     def _model(self, task: str) -> _Model:
         served = self._facts.served(task)
         if served is None:
-            tasks = ", ".join(self._facts.tasks()) or "none yet"
-            raise _Problem(404, sdk.UnknownTask.code, f"no task {task[:80]!r}; there are: {tasks}")
+            raise callers.unknown(self._facts, task)
         given = served.given
         return _Model(
             name=task,
@@ -167,7 +132,7 @@ class Door:
             platform="longstop",
             inputs=()
             if given is None
-            else (_Tensor(given.name, _DATATYPES.get(given.dtype, "BYTES"), given.shape or (1,)),),
+            else (_Tensor(given.name, DATATYPES.get(given.dtype, "BYTES"), given.shape or (1,)),),
             outputs=(
                 _Tensor(live.LABEL, "BYTES", (1,)),
                 _Tensor(live.CONFIDENCE, "FP64", (1,)),
@@ -182,33 +147,32 @@ class Door:
         asked = oip.decode_request(request.body, None if length is None else int(length))
         if len(asked.inputs) != 1:
             raise _Problem(400, "bad_request", f"{len(asked.inputs)} inputs; a task takes one")
-        self._model(task)  # which says so where there is none
-        served = self._facts.served(task)
-        client = _said(asked, "client", request.headers.get(CLIENT_HEADER, CLIENT))
+        given = self._inputs.of(task)
+        name = _said(asked, "client", request.headers.get(CLIENT_HEADER, CLIENT))
         deadline = _said(asked, "deadline_ms", request.headers.get(DEADLINE_HEADER, DEADLINE_MS))
         try:
             deadline_ms = float(deadline)
         except ValueError:
             raise _Problem(400, "bad_request", f"deadline_ms {deadline!r} is no number") from None
-        given = None if served is None else served.given
-        sample, dtype, shape = _sample(asked.inputs[0], given)
-        answer = await self._client(task, str(client)).infer(
-            sample,
-            deadline_ms=deadline_ms,
-            request_id=request.headers.get(REQUEST_ID_HEADER),
-            dtype=dtype,
-            shape=shape,
-        )
+        sample = _sample(asked.inputs[0], given)
+        async with self._callers.client(task, str(name)) as client:
+            answer = await client.infer(
+                sample.value,
+                deadline_ms=deadline_ms,
+                request_id=request.headers.get(REQUEST_ID_HEADER),
+                dtype=sample.dtype,
+                shape=sample.shape,
+            )
         return _answered(asked, answer)
 
     async def _revisions(self, request: HttpRequest) -> HttpResponse:
         query = parse_qs(request.query)
-        client = self._client(None, query.get("client", [CLIENT])[0])
         try:
             wait_s = float(query.get("wait_s", ["0"])[0])
         except ValueError:
             raise _Problem(400, "bad_request", "wait_s is a number of seconds") from None
-        found = [one async for one in client.revisions(wait_s=min(wait_s, 20.0))]
+        async with self._callers.client(None, query.get("client", [CLIENT])[0]) as client:
+            found = [one async for one in client.revisions(wait_s=min(wait_s, 20.0))]
         return _json({"revisions": found})
 
     async def _feedback(self, request: HttpRequest) -> HttpResponse:
@@ -216,17 +180,9 @@ class Door:
             said = msgspec.json.decode(request.body, type=_Feedback)
         except msgspec.DecodeError as error:
             raise _Problem(400, "bad_request", f"not a feedback: {error}") from error
-        known = await self._client(said.task, said.client).feedback(said.request_id, said.label)
+        async with self._callers.client(said.task, said.client) as client:
+            known = await client.feedback(said.request_id, said.label)
         return _json({"known": known})
-
-    def _client(self, task: str | None, name: str) -> AsyncClient:
-        client = self._clients.get((task, name))
-        if client is None:
-            if len(self._clients) >= MOST_CLIENTS:
-                words = f"{MOST_CLIENTS} names of clients are in use; ask under one of them"
-                raise _Problem(503, sdk.Overloaded.code, words)
-            client = self._clients[task, name] = AsyncClient(task, name=name, run=self._folder)
-        return client
 
 
 class _Feedback(Struct, frozen=True):
@@ -248,27 +204,17 @@ def _said(asked: oip.OipRequest, name: str, otherwise: str | float) -> str | flo
     return otherwise if isinstance(found, bool) else found
 
 
-def _sample(
-    tensor: v1.Tensor, given: Given | None
-) -> tuple[object, str | None, tuple[int, ...] | None]:
+def _sample(tensor: v1.Tensor, given: Given | None) -> Sample:
     """What the SDK is handed."""
     if tensor.datatype != "BYTES":
         shape = tensor.shape
         if given is not None and shape == (1, *given.shape):
             shape = given.shape  # many callers put a batch axis before every input
-        return tensor.data, _DTYPES[tensor.datatype], shape
+        return Sample(tensor.data, DTYPES[tensor.datatype], shape)
     elements = list(unpack_bytes(tensor.data))
     if len(elements) != 1:
         raise _Problem(400, "bad_request", f"{len(elements)} elements; send one input at a time")
-    kind = "bytes" if given is None else given.dtype
-    if kind == "bytes":
-        return elements[0], None, None
-    try:
-        if kind == "text":
-            return elements[0].decode(), None, None
-        return _record.decode(elements[0]), None, None
-    except (UnicodeDecodeError, msgspec.DecodeError) as error:
-        raise _Problem(400, sdk.UndecodableInput.code, f"the input is no {kind}: {error}") from None
+    return callers.whole(elements[0], "bytes" if given is None else given.dtype)
 
 
 def _answered(asked: oip.OipRequest, answer: Answer) -> HttpResponse:

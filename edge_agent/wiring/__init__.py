@@ -1,1 +1,1 @@
-"""The larger parts of what a supervisor wires: ways to the gateway, workers, ears, reports."""
+"""The larger parts of what a supervisor wires: ways to the gateway, doors, crew, ears, reports."""

@@ -6,7 +6,8 @@ Rules:
    connection the broker still believes in is not fought over.
 2. paho has no thread here: the event loop calls it when its socket is ready. Only the connect,
    which blocks, runs in a sender thread.
-3. QoS 0 and clean sessions: the acknowledgement that counts is the gateway's own.
+3. QoS 0 and clean sessions: the acknowledgement that counts is the gateway's own. What has no other
+   is delivered (`MqttPeer.deliver`) at QoS 1, and whoever says it hears when the broker has it.
 4. Silence on a connection that was asked something ends it (`silence`). Questions that still have
    time are asked again on the next one, under the same number.
 """
@@ -45,6 +46,8 @@ SLOWEST_CONNECT_S = 6.0
 RECONNECT = Backoff(base_s=0.5, cap_s=30.0)
 UNAUTHORISED_WAIT_S = 5.0
 FAULT_WAIT_S = 5.0
+TAKEN_S = 10.0
+"""Time for a broker to acknowledge what was delivered."""
 _TICK_S = 1.0
 
 
@@ -58,6 +61,7 @@ class _Session:
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._ready.add_done_callback(_seen)
         self.lost: asyncio.Future[str] = self._loop.create_future()
+        self._untaken: dict[int, asyncio.Future[None]] = {}
         self._socket: socket.socket | None = None
         self._writing = False
         self._ended = False
@@ -78,6 +82,7 @@ class _Session:
         client.on_connect = self._connected
         client.on_subscribe = self._subscribed
         client.on_message = self._message_came
+        client.on_publish = self._taken
         client.on_disconnect = self._disconnected
         self._client = client
 
@@ -99,6 +104,25 @@ class _Session:
         """Hand over to the kernel, or to paho where the kernel is full."""
         self._client.publish(topic, payload, qos=0)
         self._watch_writes()
+
+    async def deliver(self, topic: str, payload: bytes) -> None:
+        """Say something; returns once the broker has it. Raises `LinkDown`."""
+        taken: asyncio.Future[None] = self._loop.create_future()
+        number = self._client.publish(topic, payload, qos=1).mid
+        self._untaken[number] = taken
+        self._watch_writes()
+        try:
+            await asyncio.wait(
+                (taken, self.lost), timeout=TAKEN_S, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            self._untaken.pop(number, None)
+        if taken.done():
+            return
+        if self.lost.done():
+            raise LinkDown(f"{self._peer.name}: {self.lost.result()}")
+        self.end("it acknowledges nothing")
+        raise LinkTimeout(f"{self._peer.name} did not acknowledge within {TAKEN_S:g} s")
 
     def unsent(self) -> bool:
         """Whether something said has not reached the other machine."""
@@ -216,6 +240,11 @@ class _Session:
     def _message_came(self, _client: Any, _data: Any, message: Any) -> None:
         self._on_message(message.topic, message.payload)
 
+    def _taken(self, _client: Any, _data: Any, number: int, *_: Any) -> None:
+        taken = self._untaken.get(number)  # what was said at QoS 0 has none
+        if taken is not None and not taken.done():
+            taken.set_result(None)
+
     def _disconnected(
         self, _client: Any, _data: Any, _flags: Any, reason: Any, _props: Any
     ) -> None:
@@ -281,6 +310,12 @@ class MqttPeer:
         """Say something; into the void while there is no connection."""
         if self._session is not None:
             self._session.publish(topic, payload)
+
+    async def deliver(self, topic: str, payload: bytes) -> None:
+        """Say something; returns once the broker has it. Raises `LinkDown`."""
+        if self._session is None:
+            raise LinkDown(str(self.trouble))
+        await self._session.deliver(topic, payload)
 
     def unsent(self) -> bool:
         """Whether something said has not reached the other machine."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.local_api import oip as listener
+from edge_agent.local_api.callers import Served
 from edge_agent.workplace import Given
 from models.tensors import Sample
 from sync.wire import oip
@@ -26,8 +27,8 @@ class Facts:
     def tasks(self) -> tuple[str, ...]:
         return (TASK,)
 
-    def served(self, task: str) -> listener.Served | None:
-        return listener.Served("3", Given("sample", "float32", (6,))) if task == TASK else None
+    def served(self, task: str) -> Served | None:
+        return Served("3", Given("sample", "float32", (6,))) if task == TASK else None
 
 
 class Listening:
