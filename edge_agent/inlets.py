@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_agent.sdk.agent import LONGEST_POLL_S
 from edge_agent.sources.admission import Policy
 from edge_agent.sources.arrays import Kind
 from edge_agent.sources.base import AT_ONCE, Answering, Source
+from edge_agent.sources.late import Revisions
 from edge_agent.sources.run import Skips, SourceRun
 from edge_agent.workplace import (
     CameraSettings,
@@ -27,6 +29,7 @@ def open_source(
     *,
     task: str,
     data: str,
+    run: str = "",
     kind: Kind,
     answer: Answering,
     records: Skips,
@@ -34,10 +37,15 @@ def open_source(
     clock: Clock,
     tell: Callable[[SourceState], None],
 ) -> SourceRun:
-    """The source, not running yet. `data`: the device's data folder; empty for none."""
+    """The source, not running yet.
+
+    Args:
+        data: The device's data folder; empty for none.
+        run: The folder of its sockets; empty where late answers cannot be asked for.
+    """
     kept = Path(data, KEPT)
     source, name, policy = _opened(
-        settings, Path(data), kind, answer, runner, clock, kept / f"{task}.json"
+        settings, Path(data), kind, answer, runner, clock, kept / f"{task}.json", task, run
     )
     return SourceRun(
         source,
@@ -59,11 +67,15 @@ def _opened(
     runner: Runner,
     clock: Clock,
     progress: Path,
+    task: str,
+    run: str,
 ) -> tuple[Source, str, Policy]:
     match settings:
         case FolderSource():
             from edge_agent.sources.directory import CLIENT, DirectorySource
+            from edge_agent.sources.late import client_of
 
+            client = client_of(CLIENT, task)
             folder = DirectorySource(
                 data / Path(settings.path).expanduser(),
                 answers=data / Path(settings.answers).expanduser() if settings.answers else None,
@@ -72,6 +84,8 @@ def _opened(
                 kind=kind,
                 inotify=settings.inotify,
                 look_s=settings.look_s,
+                client=client,
+                revisions=_revisions_of(task, client, run) if run else None,
             )
             return folder, CLIENT, _policy(settings)
         case MqttSettings():
@@ -93,6 +107,13 @@ def _opened(
                 progress=progress,
             )
             return camera, CLIENT, _policy(settings, live=not settings.file, counted=True)
+
+
+def _revisions_of(task: str, client: str, run: str) -> Revisions:
+    from edge_agent.sdk import AsyncClient
+
+    asking = AsyncClient(task, name=client, run=run)
+    return lambda: asking.revisions(wait_s=LONGEST_POLL_S)
 
 
 def _policy(rules: SourceRules, *, live: bool = False, counted: bool = False) -> Policy:

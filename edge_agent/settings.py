@@ -141,6 +141,7 @@ def workplace(loaded: AgentSettings, data: Path) -> Workplace:
     """What every worker of this device is given."""
     return Workplace(
         data=str(data.absolute()),
+        run=str(run_folder(loaded, data)),
         gateway=loaded.gateway,
         token_file=str(token_file(loaded, data).absolute()),
         tls=loaded.tls,

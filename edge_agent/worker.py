@@ -225,6 +225,7 @@ async def work(order: handover.WorkerOrder) -> int:
             order.source,
             task=order.task,
             data="" if order.place is None else order.place.data,
+            run="" if order.place is None else order.place.run,
             kind=Kind(engine.input_dtype, engine.input_shape),
             answer=answer_source,
             records=pipe,

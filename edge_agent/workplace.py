@@ -204,6 +204,8 @@ class Workplace(Struct, frozen=True, forbid_unknown_fields=True):
 
     data: str
     """The device's data folder."""
+    run: str = ""
+    """The folder of its sockets."""
     gateway: str = ""
     token_file: str = ""
     """Both for features from the gateway alone."""

@@ -7,6 +7,8 @@ The kernel tells of files that were closed or renamed in (`inotify`); the folder
 at the start, after the kernel had to leave something out, and now and then. Where it tells nothing
 (a network's file system, no watch left, no folder yet) it is listed often.
 
+What the cloud says later replaces a provisional answer in its file (`late`).
+
 Where inputs are `.json` files themselves, an answer is told from an input by what it holds.
 """
 
@@ -21,49 +23,25 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
 
 from edge_agent.errors import SourceBroken
+from edge_agent.sdk.answer import Revision
 from edge_agent.sdk.messages import Infer, Refused
-from edge_agent.sources import arrays, likeness
+from edge_agent.sources import answer_files, arrays, likeness
+from edge_agent.sources.answer_files import NOTHING, SUFFIX, Written
 from edge_agent.sources.arrays import Array, Kind, Unreadable
 from edge_agent.sources.base import DEADLINE_MS, Answering, outcome_of
 from edge_agent.sources.inotify import FolderNotices, What
 from edge_agent.sources.intake import Input, Intake, Outcome
+from edge_agent.sources.late import Revisions, follow
 from edge_agent.sources.likeness import Signature
 from edge_agent.sources.watch import Seen, Watch
 from sync.runner import Runner
 
 CLIENT = "directory"
 SOON_S = 0.5
-_ANSWER = ".json"
-_NOTHING = msgspec.Raw()
-"""Left out when it is written: msgspec knows the default by its identity."""
 
 log = logging.getLogger(__name__)
-
-
-class Written(Struct, frozen=True, omit_defaults=True):
-    """What stands in an answer file."""
-
-    file: str
-    size: int
-    mtime_ns: int
-    ok: bool
-    request_id: str = ""
-    label: str = ""
-    confidence: float | None = None
-    source: str = ""
-    final: bool | None = None
-    reason: str = ""
-    version: str = ""
-    degraded: bool = False
-    certified_risk: float | None = None
-    certificate: str = ""
-    code: str = ""
-    message: str = ""
-    answer: msgspec.Raw = _NOTHING
-    """The whole answer as JSON, where the label does not say it all."""
 
 
 class DirectorySource:
@@ -72,6 +50,7 @@ class DirectorySource:
     Args:
         soon_s: Between two looks where only looking tells.
         look_s: Between two looks where the kernel tells as well.
+        client: Who asks; `revisions` are this client's, None for none.
     """
 
     def __init__(
@@ -85,6 +64,8 @@ class DirectorySource:
         inotify: bool = True,
         soon_s: float = SOON_S,
         look_s: float = 5.0,
+        client: str = CLIENT,
+        revisions: Revisions | None = None,
     ) -> None:
         self._folder = folder
         self._answers = answers or folder
@@ -95,6 +76,15 @@ class DirectorySource:
         self._inotify = inotify
         self._soon_s = soon_s
         self._look_s = look_s
+        self._client = client
+        self._revisions = revisions
+        self._begun: set[str] = set()
+        """Request ids of files that were found, and have no answer file yet."""
+        self._listed = asyncio.Event()
+        self._owed: dict[str, str] = {}
+        """Request id to answer file, of provisional answers ..."""
+        self._looked = False
+        """... and whether those from before this start are among them."""
         self._missing = False
         self._unwatched = False
         self._unwritten: dict[Seen, tuple[Written, Outcome]] = {}
@@ -114,10 +104,18 @@ class DirectorySource:
         self._unwritten.clear()
         if self._answers != self._folder:
             await self._runner.submit(self._make_answers)
-        while True:
-            with self._watched() as notices:
-                await self._follow(intake, watch, notices)
-            watch.forget_writers()
+        late: asyncio.Task[None] | None = None
+        if self._revisions is not None:
+            late = asyncio.create_task(self._follow_late(self._revisions), name="late answers")
+        try:
+            while True:
+                with self._watched() as notices:
+                    await self._follow(intake, watch, notices)
+                watch.forget_writers()
+        finally:
+            if late is not None:
+                late.cancel()
+                await asyncio.gather(late, return_exceptions=True)
 
     async def _follow(self, intake: Intake, watch: Watch, notices: FolderNotices | None) -> None:
         """Until the kernel tells nothing any more; without it, one look."""
@@ -130,6 +128,7 @@ class DirectorySource:
                 # What the kernel told before this look is in it already.
                 look_at = loop.time() + (self._look_s if notices is not None else self._soon_s)
                 await self._offer(intake, watch.look(await self._runner.submit(self._listing)))
+                self._listed.set()
                 if watch.unsettled:
                     look_at = loop.time() + self._soon_s
                 if notices is None:
@@ -200,6 +199,7 @@ class DirectorySource:
             signature = None
             if intake.compares:
                 signature = await self._runner.submit(partial(self._signature, seen))
+            self._begun.add(_request_id(seen))
             await intake.room()
             intake.offer(
                 Input(
@@ -211,6 +211,12 @@ class DirectorySource:
             )
 
     async def _deal_with(self, seen: Seen) -> Outcome:
+        outcome = await self._answered(seen)
+        if outcome != "overloaded":
+            self._begun.discard(_request_id(seen))
+        return outcome
+
+    async def _answered(self, seen: Seen) -> Outcome:
         written, outcome = self._unwritten.get(seen) or await self._outcome(seen)
         if outcome == "overloaded":
             log.warning("directory.later file=%s code=%s", seen.name, written.code)
@@ -229,10 +235,46 @@ class DirectorySource:
             self._unwritten[seen] = written, outcome
             return "overloaded"
         self._unwritten.pop(seen, None)
+        if self._revisions is not None and written.final is False:
+            self._owed[written.request_id] = self._answer_path(seen.name).name
         return outcome
+
+    async def _follow_late(self, revisions: Revisions) -> None:
+        """A file that a worker died over is found again before its revision is thought nobody's."""
+        await self._listed.wait()
+        await follow(revisions, self._revise, again_s=10 * self._soon_s)
+
+    async def _revise(self, revision: Revision) -> bool:
+        """As `late.Revise`."""
+        if revision.request_id in self._begun:
+            return False
+        if not self._looked and revision.request_id not in self._owed:
+            found = await self._runner.submit(self._provisional)
+            self._owed = found | self._owed  # more may have been written meanwhile
+            self._looked = True
+        name = self._owed.get(revision.request_id)
+        if name is None:
+            log.info("directory.nobody_is_owed request=%s", revision.request_id)
+            return True
+        try:
+            await self._runner.submit(partial(answer_files.revise, self._answers / name, revision))
+        except OSError as error:
+            log.warning("directory.not_written file=%s error=%s", name, error.strerror)
+            return False
+        del self._owed[revision.request_id]
+        return True
+
+    def _provisional(self) -> dict[str, str]:
+        """What the answer files say that they are owed."""
+        try:
+            return dict(answer_files.provisional(self._answers))
+        except OSError as error:
+            log.warning("directory.not_there folder=%s error=%s", self._answers, error.strerror)
+            return {}
 
     async def _skipped(self, seen: Seen, reason: str) -> None:
         """So that a restart does not think of it again."""
+        self._begun.discard(_request_id(seen))
         written = _left_out(seen, reason, "the source skipped it by its settings")
         try:
             await self._runner.submit(partial(self._write, seen, written))
@@ -245,7 +287,7 @@ class DirectorySource:
             array: Array = await self._runner.submit(partial(arrays.read, path, self._kind))
         except Unreadable as error:
             return _left_out(seen, error.code, str(error)), "unreadable"
-        infer = Infer(_request_id(seen), CLIENT, DEADLINE_MS, array.dtype, array.shape)
+        infer = Infer(_request_id(seen), self._client, DEADLINE_MS, array.dtype, array.shape)
         reply = await self._answer(infer, array.data)
         if isinstance(reply, Refused):
             return _left_out(seen, reply.code, reply.message), outcome_of(reply)
@@ -264,7 +306,7 @@ class DirectorySource:
             degraded=reply.degraded,
             certified_risk=reply.certified_risk,
             certificate=reply.certificate,
-            answer=msgspec.Raw(reply.answer.encode()) if reply.answer else _NOTHING,
+            answer=msgspec.Raw(reply.answer.encode()) if reply.answer else NOTHING,
         )
         return written, "answered"
 
@@ -288,7 +330,7 @@ class DirectorySource:
         return found
 
     def _may_be_input(self, name: str) -> bool:
-        return self._records or not name.endswith(_ANSWER)
+        return self._records or not name.endswith(SUFFIX)
 
     def _listing(self) -> list[Seen]:
         try:
@@ -308,13 +350,13 @@ class DirectorySource:
 
     def _is_answered(self, seen: Seen) -> bool:
         """Whether nothing is to be done: there is an answer, or this is one itself."""
-        written = _written(self._answer_path(seen.name))
+        written = answer_files.read(self._answer_path(seen.name))
         if written is not None and (written.size, written.mtime_ns) == (seen.size, seen.mtime_ns):
             return True
-        if not seen.name.endswith(_ANSWER):
+        if not seen.name.endswith(SUFFIX):
             return False
-        itself = _written(self._folder / seen.name)
-        return itself is not None and f"{itself.file}{_ANSWER}" == _printable(seen.name)
+        itself = answer_files.read(self._folder / seen.name)
+        return itself is not None and f"{itself.file}{SUFFIX}" == _printable(seen.name)
 
     def _make_answers(self) -> None:
         try:
@@ -325,21 +367,10 @@ class DirectorySource:
             ) from error
 
     def _write(self, seen: Seen, written: Written) -> None:
-        path = self._answer_path(seen.name)
-        part = path.with_name(f".{path.name}.part")
-        part.write_bytes(msgspec.json.encode(written) + b"\n")
-        part.rename(path)
+        answer_files.put(self._answer_path(seen.name), written)
 
     def _answer_path(self, name: str) -> Path:
-        return self._answers / f"{name}{_ANSWER}"
-
-
-def _written(path: Path) -> Written | None:
-    """What an answer file says; None where there is none."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Written)
-    except (OSError, msgspec.DecodeError):
-        return None
+        return self._answers / f"{name}{SUFFIX}"
 
 
 def _seen(entry: "os.DirEntry[str]") -> Seen | None:

@@ -3,18 +3,20 @@
 import asyncio
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from edge_agent.sdk.answer import Revision
 from edge_agent.sdk.messages import Infer, Refused, Reply, Timings
 from edge_agent.sources import arrays
 from edge_agent.sources.admission import Policy, Report
+from edge_agent.sources.answer_files import Written
 from edge_agent.sources.arrays import Kind, Unreadable
-from edge_agent.sources.directory import DirectorySource, Written
+from edge_agent.sources.directory import DirectorySource
 from edge_agent.sources.intake import Intake
 from sync.runner import InlineRunner
 
@@ -76,6 +78,7 @@ def watch(
     policy: Policy = EIGHT,
     inotify: bool = False,
     look_s: float = 0.0,
+    revisions: "Late | None" = None,
 ) -> None:
     """Run a source without pauses until something is true."""
 
@@ -88,6 +91,7 @@ def watch(
             inotify=inotify,
             soon_s=0.0,
             look_s=look_s,
+            revisions=revisions,
         )
         intake = Intake(policy, clock=Brisk(), report=answer.reports.append)
         running = asyncio.create_task(source.run(intake))
@@ -405,3 +409,103 @@ def test_nothing_is_asked_twice_because_its_answer_cannot_be_written(tmp_path: P
 
     watch(tmp_path, answer, until)
     assert len(answer.asked) == 1
+
+
+class Late:
+    """The cloud's later answers, kept until they are taken."""
+
+    def __init__(self, *waiting: Revision) -> None:
+        self.waiting = list(waiting)
+        self.came = bool(waiting)
+        self.asked = 0
+
+    def add(self, one: Revision) -> None:
+        self.came = True
+        self.waiting.append(one)
+
+    async def __call__(self) -> AsyncIterator[Revision]:
+        self.asked += 1
+        while not self.waiting:  # noqa: ASYNC110 - as the agent does, until something comes
+            await asyncio.sleep(0)
+        for one in tuple(self.waiting):
+            yield one
+            self.waiting.remove(one)
+
+
+class Unsure(Answered):
+    """Answers with what the cloud may correct later."""
+
+    async def __call__(self, infer: Infer, data: bytes) -> Reply | Refused:
+        reply = await super().__call__(infer, data)
+        assert isinstance(reply, Reply)
+        reply.final, reply.reason, reply.degraded = False, "deadline", True
+        return reply
+
+
+def revision(request_id: str) -> Revision:
+    return Revision(request_id, "kiln", "left", 0.8, "7", 5.0, {"kind": "classified"})
+
+
+def test_the_cloud_s_late_answer_makes_the_file_final(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", NUMBERS)
+    answer, late = Unsure(), Late()
+
+    def final() -> bool:
+        if answer.asked and not late.came:
+            late.add(revision(answer.asked[0][0].id))  # the answer file may not be there yet
+        return late.came and not late.waiting
+
+    watch(tmp_path, answer, final, revisions=late)
+    found = written(tmp_path, "a.npy")
+    assert (found.label, found.confidence, found.source) == ("left", 0.8, "cloud")
+    assert (found.final, found.reason, found.version) == (True, "revised", "7")
+    assert (found.provisional, found.revised_at, found.degraded) == ("right", 5.0, False)
+    assert bytes(found.answer) == b'{"kind":"classified"}'
+    assert len(answer.asked) == 1
+
+
+@pytest.mark.parametrize("kind", [KIND, Kind("record", (1,))])
+def test_a_late_answer_finds_its_file_after_a_restart(tmp_path: Path, kind: Kind) -> None:
+    name = "a.json" if kind.dtype == "record" else "a.npy"
+    if kind.dtype == "record":
+        (tmp_path / name).write_text('{"amount": 3}')
+    else:
+        np.save(tmp_path / name, NUMBERS)
+    before, after = Unsure(), Unsure()
+    watch(tmp_path, before, exists(tmp_path / f"{name}.json"), kind=kind)
+    late = Late(revision(before.asked[0][0].id), revision("file-nobody"))
+    watch(tmp_path, after, lambda: not late.waiting, kind=kind, revisions=late)
+    found = written(tmp_path, name)
+    assert (found.label, found.final, found.provisional) == ("left", True, "right")
+    assert after.asked == []
+
+
+def test_a_file_written_anew_is_not_given_the_old_one_s_late_answer(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", NUMBERS)
+    before, after = Unsure(), Unsure()
+    watch(tmp_path, before, exists(tmp_path / "a.npy.json"))
+    np.save(tmp_path / "a.npy", NUMBERS + 1)
+    os.utime(tmp_path / "a.npy", ns=(1, 1))
+    late = Late(revision(before.asked[0][0].id))
+    watch(tmp_path, after, lambda: not late.waiting and len(after.asked) == 1, revisions=late)
+    found = written(tmp_path, "a.npy")
+    assert (found.label, found.final) == ("right", False)
+
+
+def test_a_late_answer_that_cannot_be_written_is_not_taken(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", NUMBERS)
+    answer = Unsure()
+    watch(tmp_path, answer, exists(tmp_path / "a.npy.json"))
+    obstacle = tmp_path / ".a.npy.json.part"
+    obstacle.mkdir()
+    late = Late(revision(answer.asked[0][0].id))
+
+    def written_at_last() -> bool:
+        if late.asked == 3:
+            assert late.waiting
+            obstacle.rmdir()
+            late.asked += 1
+        return not late.waiting
+
+    watch(tmp_path, answer, written_at_last, revisions=late)
+    assert written(tmp_path, "a.npy").final

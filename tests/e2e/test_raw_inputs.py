@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from edge_agent.sdk import Answer, AsyncClient, Client, InvalidInput
-from edge_agent.sources.directory import Written
+from edge_agent.sources.answer_files import Written
 from sync.wire import oip, v1
 from sync.wire.elements import pack_bytes, unpack_bytes
 from tests import raw_packages
@@ -198,6 +198,29 @@ def test_a_watched_folder_takes_them_as_files(world: World, task: str) -> None:
     written = msgspec.json.decode(said.read_bytes(), type=Written)
     assert (written.ok, written.label, written.source) == (True, THERE[task], "cloud"), written
     assert bool(bytes(written.answer)) is (task in DETAILED)
+
+
+def test_a_watched_file_gains_the_cloud_s_late_answer(world: World) -> None:
+    world.gateway.process.send_signal(signal.SIGSTOP)
+    try:
+        file = world.folders / "notes" / "late.txt"
+        part = file.with_suffix(".part")
+        part.write_text(str(HARD["notes"]))
+        part.rename(file)
+        said = file.with_name(f"{file.name}.json")
+        until(said.exists, what="answered provisionally")
+        first = msgspec.json.decode(said.read_bytes(), type=Written)
+        assert (first.source, first.final) == ("edge", False)
+    finally:
+        world.gateway.process.send_signal(signal.SIGCONT)
+
+    def found() -> Written:
+        return msgspec.json.decode(said.read_bytes(), type=Written)
+
+    until(lambda: found().final, what="revised")
+    assert (found().label, found().reason) == (THERE["notes"], "revised")
+    assert (found().provisional, found().request_id) == (first.label, first.request_id)
+    assert bytes(found().answer)
 
 
 INPUTS = {"photos": "photo", "notes": "note", "orders": "order"}

@@ -289,4 +289,4 @@ def test_files_in_a_watched_folder_are_answered(
     wait_until(lambda: {"one.npy.json", "two.bin.json"} <= {path.name for path in inbox.iterdir()})
     assert '"label":"right"' in (inbox / "one.npy.json").read_text()
     assert '"source":"cloud"' in (inbox / "two.bin.json").read_text()
-    assert {record.client for record in supervisor.records()} == {"directory"}
+    assert {record.client for record in supervisor.records()} == {f"directory.{TASK}"}
