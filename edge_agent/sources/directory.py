@@ -81,6 +81,7 @@ class DirectorySource:
         self._begun: set[str] = set()
         """Request ids of files that were found, and have no answer file yet."""
         self._listed = asyncio.Event()
+        self._looks = 0
         self._owed: dict[str, str] = {}
         """Request id to answer file, of provisional answers ..."""
         self._looked = False
@@ -128,7 +129,9 @@ class DirectorySource:
                 # What the kernel told before this look is in it already.
                 look_at = loop.time() + (self._look_s if notices is not None else self._soon_s)
                 await self._offer(intake, watch.look(await self._runner.submit(self._listing)))
-                self._listed.set()
+                self._looks += 1
+                if self._looks > 1 or not watch.unsettled:
+                    self._listed.set()  # whatever lay here at the start has been offered
                 if watch.unsettled:
                     look_at = loop.time() + self._soon_s
                 if notices is None:
