@@ -134,6 +134,7 @@ FAMILIES: tuple[Family, ...] = (
     ("tls", tls.tls, LIMIT_S),
     ("gateway and clock", _gateway_and_clock, LIMIT_S),
     ("broker", network.broker, NETWORK_S),
+    ("local broker", network.local_broker, NETWORK_S),
     ("disk", disk.disk, LIMIT_S),
     ("memory", memory.memory, LIMIT_S),
     ("packages", packages.packages, LIMIT_S),

@@ -138,6 +138,18 @@ def test_a_gateway_and_a_broker_that_take_the_call_and_say_nothing_do_not_hold_i
     assert "nobody answers at 127.0.0.1" in finding(data, "broker").saw
 
 
+def test_the_broker_programs_ask_on_is_looked_at_where_one_is_set(tmp_path: Path) -> None:
+    data = enrolled(tmp_path)
+    with answering(None) as url:
+        port = url.rpartition(":")[2]
+        with (data / "agent.toml").open("a") as file:
+            file.write(f'[local_mqtt]\nhost = "127.0.0.1"\nport = {port}\n')
+        assert finding(data, "local broker").verdict == "ok"
+    found = finding(data, "local broker")
+    assert found.verdict == "broken"
+    assert f"nobody answers at 127.0.0.1:{port}" in found.saw
+
+
 @pytest.mark.parametrize(
     ("now", "gateway", "verdict"),
     [

@@ -80,6 +80,28 @@ def broker(patient: Patient) -> Iterator[Finding]:
         yield ok("broker", f"{loaded.mqtt} answers")
 
 
+def local_broker(patient: Patient) -> Iterator[Finding]:
+    """Whether its port can be reached, and what the agent says of it."""
+    local, status = patient.settings.local_mqtt, patient.status
+    if not local.host:
+        return
+    place = f"{local.host}:{local.port}"
+    try:
+        socket.create_connection((local.host.strip("[]"), local.port), ANSWER_S).close()
+    except OSError as error:
+        saw = f"nobody answers at {place} within {ANSWER_S:.0f} s: {_why(error)}"
+        yield broken("local broker", saw, "start it, or correct local_mqtt.host and .port")
+        return
+    if status is not None and status.local_mqtt:
+        yield broken(
+            "local broker",
+            f"{place} answers, and the agent is not connected: {status.local_mqtt}",
+            "check local_mqtt.user and .password_file, and what the broker lets this user do",
+        )
+    else:
+        yield ok("local broker", f"{place} answers")
+
+
 def _judged(gateway: str, status: int) -> Finding:
     match status:
         case 404:
