@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from edge_agent.errors import Overloaded
+from edge_agent.errors import DeadlineExceeded, Overloaded
 from edge_agent.turns import Turns
 from models.errors import ModelsError
 from models.pipeline.values import Value
@@ -100,7 +100,7 @@ class Admission:
     def run_now(self, sample: Value, until: float) -> Prediction:
         """In the caller's thread. Raises as `run` does."""
         if until <= (now := self._clock.monotonic()):
-            raise self._overloaded(0, until - now)
+            raise self._too_late(now - until)
         self._begun = now
         try:
             prediction = self._model.predict(sample)
@@ -117,14 +117,19 @@ class Admission:
         self._runner.close()
 
     async def run(self, sample: Value, until: float, client: str) -> Prediction:
-        """In its turn. Raises `Overloaded`, `models.errors.RuntimeFailed`, `InputError`."""
+        """In its turn.
+
+        Raises `Overloaded`, `DeadlineExceeded`, `models.errors.RuntimeFailed`, `InputError`.
+        """
         if self.inline:
             return self.run_now(sample, until)
         ahead = self._running + self._turns.ahead(client)
         left_s = until - self._clock.monotonic()
+        if left_s <= 0:
+            raise self._too_late(-left_s)
         # An idle model always begins while time is left: were it to refuse by its memory of one
         # slow run, it would never learn better.
-        if left_s <= 0 or (ahead and (ahead + 1) * self.typical_s > left_s):
+        if ahead and (ahead + 1) * self.typical_s > left_s:
             raise self._overloaded(ahead, left_s)
         one = _Waiting(sample, until)
         if self._running:
@@ -204,6 +209,12 @@ class Admission:
                 self._took.append(took_s)
                 each_s = min(took_s / len(outcomes), _HICCUP * self.typical_s)
                 self.typical_s += _WEIGHT * (each_s - self.typical_s)
+
+    def _too_late(self, late_s: float) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"the request reached the model of task {self._task!r} {late_s * 1000:.1f} ms after its"
+            " deadline; allow more time"
+        )
 
     def _overloaded(self, ahead: int, left_s: float) -> Overloaded:
         needed_s = (ahead + 1) * self.typical_s

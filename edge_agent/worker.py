@@ -198,6 +198,8 @@ async def work(order: handover.WorkerOrder) -> int:
         except SupervisorGone:
             raise
         except (ModelsError, AgentError) as error:
+            if isinstance(error, DeadlineExceeded):
+                ask.unanswered(infer.id)
             return Refused(infer.id, error.code, str(error))
         if isinstance(given, Reply):
             return recent.keep(infer.client, given)

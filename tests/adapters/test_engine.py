@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from edge_agent.admission import LONGEST_INLINE_S
 from edge_agent.engine import Engine, shared
-from edge_agent.errors import Overloaded
+from edge_agent.errors import DeadlineExceeded, Overloaded
 from edge_agent.workplace import CacheSettings
 from models import package
 from models.errors import HashMismatch, PackageError
@@ -242,7 +242,7 @@ def test_one_stall_hardly_moves_what_is_typical(tmp_path: Path) -> None:
 def test_a_request_whose_time_has_passed_is_not_begun(tmp_path: Path) -> None:
     async def story() -> None:
         runner = Held()
-        with pytest.raises(Overloaded, match=r"0\.0 ms are left"):
+        with pytest.raises(DeadlineExceeded, match=r"100\.0 ms after its deadline"):
             await engine_on(tmp_path, runner).predict(easy(), until=99.9)
         assert runner.open == []
 
