@@ -6,13 +6,14 @@ before is not seen. A look costs some file reads and no more, so that an idle de
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from msgspec import Struct
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = os.sysconf("SC_CLK_TCK")
+_LONGEST = 16 << 10
 
 
 class Use(Struct, frozen=True):
@@ -36,42 +37,55 @@ class Kernel:
     """Reads below `root`, which is `/` but in tests."""
 
     def __init__(self, root: Path = Path("/")) -> None:
-        self._proc = root / "proc"
-        self._sys = root / "sys"
+        self._proc = f"{root}/proc"
+        self._zones = f"{root}/sys/class/thermal"
+        self._chips = f"{root}/sys/class/hwmon"
 
     def process(self, pid: int) -> Use | None:
         """None for one that is gone or not ours to see."""
-        folder = self._proc / str(pid)
+        folder = f"{self._proc}/{pid}"
         try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            fields = _text(f"{folder}/stat").rpartition(")")[2].split()
             used = (int(fields[11]) + int(fields[12])) / _TICK
-            rss = int((folder / "statm").read_text().split()[1]) * _PAGE
+            rss = int(_text(f"{folder}/statm").split()[1]) * _PAGE
         except (OSError, ValueError, IndexError):
             return None
-        written = _named(folder / "io", "write_bytes:") or 0
+        written = _named(f"{folder}/io", "write_bytes:") or 0
         return Use(used, written, rss)
 
     def machine(self) -> Machine:
         """Of all cores together."""
         busy = total = 0.0
         with contextlib.suppress(OSError, ValueError, IndexError):
-            line = (self._proc / "stat").read_text().partition("\n")[0]
+            line = _text(f"{self._proc}/stat").partition("\n")[0]
             spent = [int(number) for number in line.split()[1:9]]
             total = float(sum(spent))
             busy = total - spent[3] - spent[4]  # idle, and waiting for a disk
         return Machine(busy, total, self._celsius())
 
     def _celsius(self) -> float | None:
-        found = [
-            *self._sys.glob("class/thermal/thermal_zone*/temp"),
-            *self._sys.glob("class/hwmon/hwmon*/temp*_input"),
-        ]
         degrees = []
-        for file in found:
+        for sensor in self._sensors():
             with contextlib.suppress(OSError, ValueError):
-                degrees.append(int(file.read_text()) / 1000)
+                degrees.append(int(_text(sensor)) / 1000)
         # A sensor that is not there says -273, or nothing a device could live in.
         return max((one for one in degrees if -40 < one < 150), default=None)
+
+    def _sensors(self) -> Iterator[str]:
+        """Looked for each time: drivers come late, and pathlib's glob costs more than all else."""
+        for zone in _names(self._zones):
+            if zone.startswith("thermal_zone"):
+                yield f"{self._zones}/{zone}/temp"
+        for chip in _names(self._chips):
+            for name in _names(f"{self._chips}/{chip}"):
+                if name.startswith("temp") and name.endswith("_input"):
+                    yield f"{self._chips}/{chip}/{name}"
+
+
+def _names(folder: str) -> list[str]:
+    with contextlib.suppress(OSError):
+        return os.listdir(folder)
+    return []
 
 
 def folder_bytes(folder: Path) -> int:
@@ -109,9 +123,18 @@ def share(before: Machine, now: Machine) -> float | None:
     return None if passed <= 0 else min(1.0, max(0.0, (now.busy - before.busy) / passed))
 
 
-def _named(file: Path, name: str) -> int | None:
+def _text(file: str) -> str:
+    """A small file, without what `open` does for large ones: the kernel gives it in one piece."""
+    handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(handle, _LONGEST).decode(errors="replace")
+    finally:
+        os.close(handle)
+
+
+def _named(file: str, name: str) -> int | None:
     with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in file.read_text().splitlines():
+        for line in _text(file).splitlines():
             if line.startswith(name):
                 return int(line.split()[1])
     return None

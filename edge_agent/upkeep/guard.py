@@ -5,8 +5,8 @@ It is made when the worker says that it serves, and closed when the worker is go
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol, assert_never
 
 from edge_agent.cloud.handover import Alive
@@ -48,7 +48,8 @@ class Guard:
         self._memory_bytes = memory_bytes
         self._on_over = on_over
         self._over = False
-        self._starved_s = starved_s(process.pid)
+        self._starvation = Starvation(process.pid)
+        self._starved_s = self._starvation.seconds()
         self._timer: asyncio.TimerHandle | None = None
         self._watch: Watch
         self._take(watchdog.begun(policy, clock.monotonic()))
@@ -80,6 +81,7 @@ class Guard:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._starvation.close()
 
     def _too_much(self) -> str:
         allowed = self._memory_bytes >> 20
@@ -98,15 +100,32 @@ class Guard:
                     assert_never(effect)
 
     def _wake(self, asked: float) -> None:
-        before, self._starved_s = self._starved_s, starved_s(self._process.pid)
+        before, self._starved_s = self._starved_s, self._starvation.seconds()
         woke = watchdog.Woke(asked, max(0.0, self._starved_s - before))
         self._take(watchdog.step(self._watch, woke, self._clock.monotonic()))
 
 
-def starved_s(pid: int) -> float:
-    """How long a process's first thread has waited for a processor since it began; 0: unknown."""
-    try:
-        _, waited_ns, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
-    except (OSError, ValueError):
-        return 0.0
-    return int(waited_ns) / 1e9
+class Starvation:
+    """How long a process's first thread has waited for a processor.
+
+    It is asked once a second for as long as the worker lives, so its file stays open.
+    """
+
+    def __init__(self, pid: int) -> None:
+        try:
+            self._file = os.open(f"/proc/{pid}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._file = -1
+
+    def seconds(self) -> float:
+        """Since the process began; 0 where it is not known."""
+        try:
+            _, waited_ns, _ = os.pread(self._file, 96, 0).split()
+        except (OSError, ValueError):
+            return 0.0
+        return int(waited_ns) / 1e9
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
