@@ -23,6 +23,8 @@ from sync.wire import codec, v1
 
 log = logging.getLogger(__name__)
 
+CACHE_KIB = 256
+"""Of pages held in memory."""
 KEPT = 2_000
 """Audits of each package."""
 FEEDBACK_KEPT = 20_000
@@ -109,6 +111,7 @@ class Store:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA journal_size_limit = 1048576")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         for statement in _SCHEMA:
             connection.execute(statement)
         return connection

@@ -5,12 +5,16 @@ input) because it is the witness: deadlines and drops are judged by this clock a
 stream is open loop: a request is sent when its time has come, whatever became of those before.
 
 It makes its book when it is ready, waits for a `Go` on standard input so that a slow start delays
-nobody's requests, and then writes one JSON line per request and one per revision.
+nobody's requests, and then writes one JSON line per request and one per revision. It ends no sooner
+than it is told `Enough`: on a slow machine the story takes longer, and the stream with it.
 """
 
 import asyncio
 import gc
+import itertools
+import math
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TextIO
@@ -37,6 +41,7 @@ class Errand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rate: float
     seed: int
     seconds: float
+    """How long it sends, and longer until it is told that it is enough."""
     settle_s: float
     """How long after the stream it waits for the last revisions."""
     deadline_ms: int
@@ -48,6 +53,10 @@ class Go(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     start_at: float
 
 
+class Enough(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
+    """The story is over, or nearly."""
+
+
 def order(task: str, seed: int, count: int) -> list[int]:
     """Which test samples are sent: the split shuffled, again and again; never by hardness."""
     size = len(data.load(task).test_y)
@@ -57,10 +66,15 @@ def order(task: str, seed: int, count: int) -> list[int]:
 
 
 async def run(
-    errand: Errand, chosen: list[int], samples: Raw, start_at: float, book: TextIO
+    errand: Errand,
+    chosen: list[int],
+    samples: Raw,
+    start_at: float,
+    book: TextIO,
+    enough: threading.Event,
 ) -> None:
     """Send every request at its time, collect the revisions, write both down."""
-    give_up_at = start_at + errand.seconds + errand.settle_s
+    give_up_at = math.inf
     owed: set[str] = set()
     done = asyncio.Event()
 
@@ -107,14 +121,17 @@ async def run(
         sending: set[asyncio.Task[None]] = set()
         gc.collect()
         gc.freeze()
-        for number, index in enumerate(chosen):
+        for number, index in enumerate(itertools.cycle(chosen)):
             due = start_at + number / errand.rate
             await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if number >= len(chosen) and enough.is_set():
+                break
             task = asyncio.create_task(one(number, index))
             sending.add(task)
             task.add_done_callback(sending.discard)
         if sending:
             await asyncio.wait(sending)
+        give_up_at = time.monotonic() + errand.settle_s
         done.set()
         await collecting
 
@@ -126,8 +143,16 @@ def main() -> int:
     chosen = order(errand.task, errand.seed, int(errand.seconds * errand.rate))
     with Path(errand.book).open("w", buffering=1) as book:
         go = msgspec.json.decode(sys.stdin.buffer.readline(), type=Go)
-        asyncio.run(run(errand, chosen, samples, go.start_at, book))
+        enough = threading.Event()
+        threading.Thread(target=_listen, args=(enough,), daemon=True).start()
+        asyncio.run(run(errand, chosen, samples, go.start_at, book, enough))
     return 0
+
+
+def _listen(enough: threading.Event) -> None:
+    """Whatever ends standard input, nobody is left who could say more."""
+    sys.stdin.buffer.readline()
+    enough.set()
 
 
 if __name__ == "__main__":

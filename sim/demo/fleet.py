@@ -16,7 +16,7 @@ from edge_agent.commands import status
 from edge_agent.control.messages import StatusReport, TaskReport
 from edge_agent.sdk.errors import LongstopError
 from models.zoo.packages import build_zoo
-from sim.demo.caller import Errand, Go
+from sim.demo.caller import Enough, Errand, Go
 from sim.demo.plan import Device
 from sim.demo.programs import DemoError, Programs, free_port, installed, until
 from sim.proxy import FaultProxy, Upstream
@@ -186,6 +186,11 @@ class Fleet:
     async def go(self, device: Device, start_at: float) -> None:
         """Let the application of one device begin at a moment of the monotonic clock."""
         await self.programs.tell(f"caller-{device.name}", msgspec.json.encode(Go(start_at)))
+
+    async def enough(self, device: Device) -> None:
+        """Let the application of one device end once it has sent for as long as it was asked to."""
+        with contextlib.suppress(ConnectionError):  # it has died, and whoever waits for it says so
+            await self.programs.tell(f"caller-{device.name}", msgspec.json.encode(Enough()))
 
     async def stop(self, cast: Sequence[Device]) -> None:
         """End the agents properly, then the gateway."""

@@ -85,6 +85,10 @@ async def tell(fleet: Fleet, tasks: tuple[str, ...], wishes: Wishes) -> Outcome:
         fleet.alter_archive(task, plan.TAMPERED)
         await fleet.desire(task, plan.TAMPERED, cast)
 
+    # A little before the end: a stream that is on time then ends on time.
+    await _at(start + times.end - 1.0)
+    for device in cast:
+        await fleet.enough(device)
     await _at(start + times.end)
     say("streams over; waiting for the last revisions and an empty outbox")
     refused = await _refusals(fleet, cast)

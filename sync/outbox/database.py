@@ -19,6 +19,8 @@ from sync.errors import OutboxDamaged, OutboxUnavailable
 
 FORMAT = 1
 PAGE = 4096
+CACHE_KIB = 512
+"""Of pages held in memory. The 2 MiB of SQLite itself fill slowly, which looks like a leak."""
 LEAST_ROOM = 64 << 10
 """SQLite needs its shared memory, a piece of WAL and a page or two to open a database."""
 Opener = Callable[[Path], sqlite3.Connection]
@@ -113,6 +115,7 @@ def _open(
         run("PRAGMA synchronous = FULL")
         run("PRAGMA wal_autocheckpoint = 256")
         run("PRAGMA journal_size_limit = 1048576")
+        run(f"PRAGMA cache_size = -{CACHE_KIB}")
         run(f"PRAGMA max_page_count = {max_bytes // PAGE}")
         (verdict,) = run("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.house.tree import ROOT, bare_environment, imported_names, module_name, reaches, sources
 
-SDK = sorted(source for source in sources("edge_agent") if "sdk" in source.parts)
+SDK = sorted(sources("edge_agent/sdk"))
 
 IMPORT_AND_TELL = """
 import importlib, json, sys
