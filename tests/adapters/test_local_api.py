@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.sdk import Client, Overloaded
+from edge_agent.sdk import Client, DeadlineExceeded, Overloaded
 from edge_agent.sdk.wire import HEADER, MAX_META, FrameReader, head
 from tests.local_device import TASK, LocalDevice, easy, hard
 
@@ -161,7 +161,7 @@ def test_a_request_whose_time_has_passed_is_refused_at_once(device: LocalDevice)
         caller.says(request("stale", until=waited))
         said = caller.hears()
     assert said is not None
-    assert (said["ok"], said["code"]) == (False, Overloaded.code)
+    assert (said["ok"], said["code"]) == (False, DeadlineExceeded.code)
     assert device.records.written == []
 
 
