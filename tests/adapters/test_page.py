@@ -423,7 +423,7 @@ def test_what_a_device_said_of_its_health_is_on_its_page(tmp_path: Path) -> None
         assert (page.health.level, page.health.over) == ("hot", "cpu, uplink")
         source = (await visit.page("/devices/apple")).source
         assert "<em>hot</em>: 93 °C" in source
-        assert "30 MB and 70 MB in 1 workers" in source
+        assert "30 MB and 70 MB in 1 worker" in source
 
     visit(tmp_path, talk)
 
