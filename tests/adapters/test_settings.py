@@ -106,6 +106,13 @@ def test_a_mistake_is_told_with_its_place(
     assert raised.value.code == "bad_settings"
 
 
+def test_a_path_that_is_no_text_is_a_mistake_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "program.toml"
+    file.write_text("data = 5\n")
+    with pytest.raises(SettingsError, match=r"expected a text for a Path, got int.*`\$\.data`"):
+        read(toml=file)
+
+
 def test_a_file_that_is_missing_or_not_toml_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"absent\.toml cannot be read: No such file"):
         read(toml=tmp_path / "absent.toml")
