@@ -88,7 +88,7 @@ def _value(text: str) -> object:
 
 
 def _foreign(kind: type, value: object) -> object:
-    """What msgspec does not convert itself: paths. A `TypeError` comes back with its field named."""
+    """What msgspec does not convert itself: paths. A `TypeError` comes back with its place."""
     if kind is Path and isinstance(value, str):
         return Path(value)
     raise TypeError(f"expected a text for a {kind.__name__}, got {type(value).__name__}")
