@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from tests.bench.measure import Memory, cpu_seconds, memory
 from tests.bench.programs import Gateway, enrol, gateway, installed, running, until
 from tests.bench.rows import KillRow, ProcessRow, StartRow
 from tests.bench.setting import NotMeasured
+from tests.bench.steady_load import DEADLINE_MS, SteadyLoad
 
 _NAME = "bench-1"
 _VERSION = "1"
@@ -35,7 +35,6 @@ _SETTLE_S = 3.0
 _CALLERS = 4
 _PAUSE_S = 0.01
 _LOAD_S = 1.0
-DEADLINE_MS = 30_000
 _BARE = """
 import os, sys
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -162,41 +161,10 @@ def start_and_kill(one: Device) -> tuple[StartRow, KillRow]:
         return start, _kill(one)
 
 
-class _Load:
-    """Callers that ask one after the other, each with a short pause, until told to stop."""
-
-    def __init__(self, one: Device) -> None:
-        self._one = one
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(_CALLERS)]
-        self.took_s: list[float] = []
-        self.failed = 0
-
-    def __enter__(self) -> "_Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self) -> None:
-        with self._one.client() as client:
-            while not self._stop.wait(_PAUSE_S):
-                begun = time.perf_counter()
-                try:
-                    client.infer(self._one.raw, deadline_ms=DEADLINE_MS)
-                except LongstopError:
-                    self.failed += 1
-                self.took_s.append(time.perf_counter() - begun)
-
-
 def _kill(one: Device) -> KillRow:
     """An answer in a dead worker's socket is none: only a request made after its death counts."""
     with one.client() as client:
-        with _Load(one) as load:
+        with SteadyLoad(one.client, one.raw, callers=_CALLERS, pause_s=_PAUSE_S) as load:
             time.sleep(_LOAD_S)
             worker = one.worker()
             killed = time.perf_counter()
@@ -210,8 +178,8 @@ def _kill(one: Device) -> KillRow:
             raise NotMeasured(f"worker {worker} was killed and still answers")
     return KillRow(
         recover_ms=round((recovered - killed) * 1000, 1),
-        longest_wait_ms=round(max(load.took_s) * 1000, 1),
-        asked=len(load.took_s),
+        longest_wait_ms=round(max(one.took_s for one in load.asked) * 1000, 1),
+        asked=len(load.asked),
         failed=load.failed,
     )
 

@@ -25,17 +25,17 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from edge_agent.sdk.errors import LongstopError
 from models.tensors import Sample
 from models.twins import build_twin, twin_sample
 from tests.bench.device import Device
 from tests.bench.programs import Gateway, enrol, gateway, until
 from tests.bench.setting import NotMeasured, Setting, begin, end, note
+from tests.bench.steady_load import SteadyLoad
 
 SAYS = "Memory of a device under steady requests, with workers killed and swapped in between."
 LIMIT_KB_PER_MIN, QUICK_LIMIT_KB_PER_MIN = 64.0, 1500.0
 _NAME, _TASK = "soak-1", "sides"
-_CALLERS, _PAUSE_S, _DEADLINE_MS = 2, 0.01, 30_000
+_CALLERS, _PAUSE_S = 2, 0.01
 _SAMPLE_S = 0.5
 _AROUND_S = 0.2
 _PATIENCE_S = 300.0
@@ -125,41 +125,8 @@ class Watching:
             for name, pid in tuple(self._pids.items()):
                 with contextlib.suppress(OSError):  # it has just ended
                     kib = _rss_kib(pid)
-                    reading = Reading(time.monotonic(), pid, kib)
+                    reading = Reading(time.perf_counter(), pid, kib)
                     self.readings.setdefault(name, []).append(reading)
-
-
-class Callers:
-    """Programs that ask all the time."""
-
-    def __init__(self, one: Device) -> None:
-        self.took: list[tuple[float, float]] = []
-        """When it was asked, and how long the answer took, in seconds."""
-        self.dropped = 0
-        self._one = one
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(_CALLERS)]
-
-    def __enter__(self) -> "Callers":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self) -> None:
-        with self._one.client() as client:
-            while not self._stop.wait(_PAUSE_S):
-                begun = time.monotonic()
-                try:
-                    client.infer(self._one.raw, deadline_ms=_DEADLINE_MS)
-                except LongstopError as error:
-                    self.dropped += 1
-                    note(f"dropped: {error}")
-                self.took.append((begun, time.monotonic() - begun))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -248,19 +215,19 @@ def _soaked(
         until(f"the device serves {_TASK}", one.at_rest, otherwise=one.words)
         watching.follow("supervisor", agent.pid)
         watching.follow("worker", one.worker())
-        with Callers(one) as callers:
-            ends = time.monotonic() + plan.seconds
+        with SteadyLoad(one.client, one.raw, callers=_CALLERS, pause_s=_PAUSE_S) as load:
+            ends = time.perf_counter() + plan.seconds
             version = 1
-            while time.monotonic() + plan.events_s < ends:
+            while time.perf_counter() + plan.events_s < ends:
                 time.sleep(plan.events_s * chance.uniform(0.8, 1.2))
-                before, begun = one.worker(), time.monotonic()
+                before, begun = one.worker(), time.perf_counter()
                 event = "kill" if len(events) % 2 else "swap"
                 if event == "kill":
                     os.kill(before, signal.SIGKILL)
                 else:
                     version += 1
                     _publish(cloud, home, str(version))
-                    begun = time.monotonic()
+                    begun = time.perf_counter()
                 until(
                     "another worker serves",
                     partial(_another, one, before),
@@ -268,10 +235,12 @@ def _soaked(
                     within_s=_PATIENCE_S,
                 )
                 watching.follow("worker", one.worker())
-                events.append((event, begun, time.monotonic()))
-                note(f"{event} {len(events)}: {time.monotonic() - begun:.1f} s")
-            time.sleep(max(0.0, ends - time.monotonic()))
-    return _figures(figures, watching.readings, callers, events)
+                events.append((event, begun, time.perf_counter()))
+                note(f"{event} {len(events)}: {time.perf_counter() - begun:.1f} s")
+            time.sleep(max(0.0, ends - time.perf_counter()))
+    for error in load.errors:
+        note(f"dropped: {error}")
+    return _figures(figures, watching.readings, load, events)
 
 
 def _publish(cloud: Gateway, home: Path, version: str) -> None:
@@ -291,7 +260,7 @@ def _another(one: Device, before: int) -> bool:
 def _figures(
     figures: SoakFigures,
     readings: dict[str, list[Reading]],
-    callers: Callers,
+    load: SteadyLoad,
     events: list[tuple[str, float, float]],
 ) -> SoakFigures:
     rows = [_row(name, readings.get(name, [])) for name in ("supervisor", "worker")]
@@ -303,10 +272,10 @@ def _figures(
     return replace(
         figures,
         rss_slope_kb_per_min=None if why else max(known),
-        dropped=callers.dropped,
+        dropped=load.failed,
         floor_rss_slope_kb_per_min=slope_kb_per_min(readings["floor"], 2.0),
         control_rss_slope_kb_per_min=slope_kb_per_min(readings["control"], 2.0),
-        rows=(*rows, *_seen(callers, events)),
+        rows=(*rows, *_seen(load, events)),
         why=why,
     )
 
@@ -322,10 +291,10 @@ def _row(name: str, readings: list[Reading]) -> SoakRow:
     )
 
 
-def _seen(callers: Callers, events: list[tuple[str, float, float]]) -> Iterator[EventRow]:
+def _seen(load: SteadyLoad, events: list[tuple[str, float, float]]) -> Iterator[EventRow]:
     """Requests asked from a moment before an event until a moment after it, and all the others."""
     found: dict[str, list[float]] = {"steady": [], "kill": [], "swap": []}
-    for asked, took_s in callers.took:
+    for asked, took_s in load.asked:
         during = [
             event for event, begun, over in events if begun - _AROUND_S <= asked <= over + _AROUND_S
         ]
